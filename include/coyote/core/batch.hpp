@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+
+#include "coyote/core/error.hpp"
+#include "coyote/core/types.hpp"
+
+namespace coyote::inline v0 {
+
+/// What a layer knows of its input besides the numbers: where each sequence begins, the tokens behind the rows, and
+/// the rows that carry a label. A view; the caller keeps the arrays alive until backward is done.
+///
+/// Either `offsets` is empty and the batch is `sequences` sequences of `length` rows each, or the sequences are packed:
+/// sequence s is rows offsets[s] .. offsets[s + 1] - 1, and `length` is the longest of them.
+struct Batch {
+  Index sequences = 1;
+  Index length = 0;
+  std::span<const Index> offsets = {};
+  std::span<const Token> tokens = {};      ///< one per row; may be empty where no mixer asks for tokens
+  std::span<const Index> label_rows = {};  ///< rows with a label, ascending
+  std::span<const Token> labels = {};      ///< the label of each of label_rows
+
+  constexpr Index begin(Index s) const { return offsets.empty() ? s * length : offsets[static_cast<std::size_t>(s)]; }
+  constexpr Index end(Index s) const { return begin(s + 1); }
+  constexpr Index size(Index s) const { return end(s) - begin(s); }
+  constexpr Index rows() const { return begin(sequences); }
+  /// The tokens of sequence s.
+  constexpr std::span<const Token> tokens_of(Index s) const {
+    return tokens.subspan(static_cast<std::size_t>(begin(s)), static_cast<std::size_t>(size(s)));
+  }
+
+  /// Throws unless the parts agree with each other.
+  constexpr void check(std::string_view where) const {
+    const auto fail = [&](const char* required, std::string came) {
+      throw Error(std::string(where), std::string("a batch with ") + required, std::move(came));
+    };
+    if (sequences < 1) fail("at least one sequence", words(sequences));
+    if (!offsets.empty()) {
+      if (static_cast<Index>(offsets.size()) != sequences + 1) fail("sequences + 1 offsets", words(offsets.size()));
+      if (offsets[0] != 0) fail("offsets that begin with 0", words(offsets[0]));
+      Index longest = 0;
+      for (Index s = 0; s < sequences; ++s) {
+        if (size(s) < 1) fail("offsets that ascend (no empty sequence)", words(size(s), " rows in sequence ", s));
+        longest = longest < size(s) ? size(s) : longest;
+      }
+      if (longest != length) fail("length equal to the longest sequence", words(length, " for a longest of ", longest));
+    } else if (length < 1) {
+      fail("length at least 1", words(length));
+    }
+    if (!tokens.empty() && static_cast<Index>(tokens.size()) != rows()) fail("one token per row", words(tokens.size()));
+    if (labels.size() != label_rows.size()) fail("one label per labelled row", words(labels.size()));
+    Index previous = -1;
+    for (const Index row : label_rows) {
+      if (row <= previous || row >= rows()) fail("ascending labelled rows below its row count", words("row ", row));
+      previous = row;
+    }
+  }
+};
+
+/// One decoding step: every sequence of the batch receives its row number `position`.
+struct Step {
+  Index position = 0;
+  std::span<const Token> tokens = {};  ///< one per sequence; may be empty where no mixer asks for tokens
+};
+
+}  // namespace coyote::inline v0

@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "coyote/core/path.hpp"
+#include "coyote/core/random.hpp"
+#include "coyote/core/rows.hpp"
+#include "coyote/core/scalar.hpp"
+
+namespace coyote::inline v0 {
+
+/// How a parameter gets its first values. Draws are keyed by the parameter's name and the element's place in it.
+struct Init {
+  enum class Kind { constant, normal, uniform, formula };
+  /// Element (row, column) of a [rows, columns] parameter, from up to four numbers of the layer's and a stream of draws.
+  using Formula = double (*)(Index row, Index column, Index rows, Index columns, const double (&numbers)[4], const Stream& draws);
+
+  Kind kind = Kind::constant;
+  double numbers[4] = {0, 0, 0, 0};
+  Formula formula = nullptr;
+
+  static constexpr Init constant(double value) { return {Kind::constant, {value}, nullptr}; }
+  /// Normal with mean 0.
+  static constexpr Init normal(double deviation) { return {Kind::normal, {deviation}, nullptr}; }
+  /// Uniform in (-bound, bound).
+  static constexpr Init uniform(double bound) { return {Kind::uniform, {bound}, nullptr}; }
+  static constexpr Init from(Formula formula, double a = 0, double b = 0, double c = 0, double d = 0) {
+    return {Kind::formula, {a, b, c, d}, formula};
+  }
+
+  double value(Index row, Index column, Index rows, Index columns, const Stream& draws) const {
+    const auto index = static_cast<std::uint64_t>(row * columns + column);
+    switch (kind) {
+      case Kind::normal: return numbers[0] * draws.normal(index);
+      case Kind::uniform: return numbers[0] * (2 * draws.uniform(index) - 1);
+      case Kind::formula: return formula(row, column, rows, columns, numbers, draws);
+      case Kind::constant: break;
+    }
+    return numbers[0];
+  }
+};
+
+/// A trainable matrix [rows, columns] of a layer: views into the owner's flat buffers of values and gradients.
+/// `gradient` has no data while nothing trains it; layers then leave it alone.
+template <class P>
+struct Parameter {
+  Index rows = 0, columns = 0;
+  Init init = {};
+  bool decays = true;  ///< weight decay applies, unless the optimiser decays everything or nothing
+  Rows<P> value = {}, gradient = {};
+
+  constexpr Parameter() = default;
+  constexpr Parameter(Index rows_, Index columns_, Init init_, bool decays_ = true)
+      : rows(rows_), columns(columns_), init(init_), decays(decays_) {}
+
+  constexpr Rows<const P> view() const { return value; }
+  constexpr Index size() const { return rows * columns; }
+  constexpr bool trains() const { return gradient.data != nullptr; }
+  /// The part of columns first .. first + count - 1, as a parameter with views of its own.
+  constexpr Parameter slice(Index first, Index count) const {
+    Parameter part(rows, count, init, decays);
+    if (value.data != nullptr) part.value = value.columns(first, count);
+    if (gradient.data != nullptr) part.gradient = gradient.columns(first, count);
+    return part;
+  }
+};
+
+/// Shows a visitor one parameter by the name `path`. A layer's `visit(v)` calls this for each of its own parameters, in
+/// a fixed order, and then `visit(v)` of its parts.
+template <class V, class P>
+constexpr void visit_parameter(V& visitor, const Path& path, Parameter<P>& parameter) {
+  visitor(path, parameter);
+}
+
+/// Shows a visitor matrices that lie side by side in one: whoever lays out memory sees one parameter, everybody else sees
+/// the parts, each under its own name: checkpoints and initial values do not know that a product packs them.
+template <class V, class P, std::size_t N>
+constexpr void visit_packed(V& visitor, const Path& path, Parameter<P>& packed, const std::string_view (&names)[N]) {
+  if constexpr (requires { typename V::lays_out_memory; }) {
+    visitor(path, packed);
+  } else {
+    const Index width = packed.columns / static_cast<Index>(N);
+    for (std::size_t n = 0; n < N; ++n) {
+      Parameter<P> part = packed.slice(static_cast<Index>(n) * width, width);
+      visitor(path / names[n], part);
+    }
+  }
+}
+
+/// A run of a flat buffer that holds one parameter (or one packed group).
+struct Segment {
+  Index begin = 0, size = 0;
+  bool decays = true;
+};
+
+/// Owns a layer's parameters: one flat buffer of values and, when it trains, one of gradients. Every parameter begins on
+/// a 64-byte boundary; the padding stays zero.
+template <class P>
+class ParameterStore {
+ public:
+  constexpr ParameterStore() = default;
+  constexpr ParameterStore(ParameterStore&&) noexcept = default;
+  constexpr ParameterStore& operator=(ParameterStore&&) noexcept = default;
+  ParameterStore(const ParameterStore&) = delete;
+
+  /// Lays out and binds all parameters that `layer.visit` shows. Values start at zero.
+  template <class L>
+  constexpr void bind(L& layer) {
+    Layout layout{segments_};
+    layer.visit(layout);
+    values_ = Array<P>(layout.size);
+    rebind(layer);
+  }
+  /// Allocates the gradient buffer (zeros) and binds it: the layer trains from now on.
+  template <class L>
+  constexpr void enable_gradients(L& layer) {
+    if (gradients_.size() == values_.size()) return;
+    gradients_ = Array<P>(values_.size());
+    rebind(layer);
+  }
+  /// Points the parameters of `layer` (built alike) at this store.
+  template <class L>
+  constexpr void rebind(L& layer) {
+    Bind bind{values_.data(), gradients_.size() == 0 ? nullptr : gradients_.data()};
+    layer.visit(bind);
+  }
+  constexpr void zero_gradients() {
+    for (P& g : gradients_) g = P{};
+  }
+
+  constexpr Array<P>& values() { return values_; }
+  constexpr const Array<P>& values() const { return values_; }
+  constexpr Array<P>& gradients() { return gradients_; }
+  constexpr const Array<P>& gradients() const { return gradients_; }
+  constexpr const List<Segment>& segments() const { return segments_; }
+
+ private:
+  static constexpr Index alignment = 64 / (sizeof(P) < 64 ? static_cast<Index>(sizeof(P)) : 64);
+
+  struct Layout {
+    using lays_out_memory = void;
+    List<Segment>& segments;
+    Index size = 0;
+    constexpr void operator()(const Path&, Parameter<P>& p) {
+      segments.emplace(Segment{size, p.size(), p.decays});
+      size += round_up(p.size(), alignment);
+    }
+  };
+  struct Bind {
+    using lays_out_memory = void;
+    P* values;
+    P* gradients;
+    Index at = 0;
+    constexpr void operator()(const Path&, Parameter<P>& p) {
+      p.value = {values + at, p.rows, p.columns};
+      if (gradients != nullptr) p.gradient = {gradients + at, p.rows, p.columns};
+      at += round_up(p.size(), alignment);
+    }
+  };
+
+  Array<P> values_, gradients_;
+  List<Segment> segments_;
+};
+
+/// Gives every parameter of `layer` its initial value. Made on the host in double, then rounded: the same numbers on
+/// every backend and for every scalar.
+template <class L>
+void initialise(L& layer, Seed seed) {
+  auto set = [seed](const Path& path, auto& p) {
+    using P = std::remove_cvref_t<decltype(p.value(0, 0))>;
+    const Stream draws(seed, Purpose::initial_value, path.hash());
+    for (Index r = 0; r < p.rows; ++r) {
+      for (Index c = 0; c < p.columns; ++c) p.value(r, c) = static_cast<P>(p.init.value(r, c, p.rows, p.columns, draws));
+    }
+  };
+  layer.visit(set);
+}
+
+/// A parameter as the outside sees it.
+template <class P>
+struct NamedParameter {
+  std::string name;
+  Rows<P> value, gradient;
+};
+
+/// All parameters of a layer by name, in the layer's order.
+template <class P, class L>
+std::vector<NamedParameter<P>> parameters_of(L& layer) {
+  std::vector<NamedParameter<P>> result;
+  auto collect = [&result](const Path& path, Parameter<P>& p) { result.push_back({std::string(path.view()), p.value, p.gradient}); };
+  layer.visit(collect);
+  return result;
+}
+
+/// The number of trainable scalars of a layer.
+template <class L>
+constexpr Index count_parameters(L& layer) {
+  Index count = 0;
+  auto add = [&count](const Path&, auto& p) { count += p.size(); };
+  layer.visit(add);
+  return count;
+}
+
+}  // namespace coyote::inline v0
