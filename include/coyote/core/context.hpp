@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -34,6 +35,19 @@ struct ContextBase {
   constexpr bool training() const { return mode == Mode::training; }
 };
 
+/// Sets a context's mode for a scope.
+class ModeScope {
+ public:
+  constexpr ModeScope(ContextBase& context, Mode mode) : context_(context), before_(std::exchange(context.mode, mode)) {}
+  ModeScope(const ModeScope&) = delete;
+  ModeScope& operator=(const ModeScope&) = delete;
+  constexpr ~ModeScope() { context_.mode = before_; }
+
+ private:
+  ContextBase& context_;
+  Mode before_;
+};
+
 /// Tensors own their memory here, so that whole layers run in constant evaluation.
 template <>
 class Context<Reference> : public ContextBase {
@@ -50,6 +64,16 @@ class Context<Reference> : public ContextBase {
     return {rows, width};
   }
   constexpr Frame frame() const { return {}; }
+  /// Calls work(i) for every row 0 .. count - 1; see Context<Cpu>.
+  template <class Work>
+  constexpr void for_rows(Index count, Index /*width*/, Work&& work) const {
+    for (Index i = 0; i < count; ++i) work(i);
+  }
+  /// Calls work(i, sums) for every row, which adds to sums[0 .. total.width - 1]; then total += sums. See Context<Cpu>.
+  template <class T, class Work>
+  constexpr void sum_rows(Index count, Rows<T> total, Work&& work) const {
+    for (Index i = 0; i < count; ++i) work(i, total.data);
+  }
 };
 
 /// Tensors are views into the context's arena: they live until the frame in which they were made ends.
@@ -97,6 +121,32 @@ class Context<Cpu> : public ContextBase {
     });
   }
 
+  /// Calls work(i) for every row 0 .. count - 1, in parallel; a row costs about `width` simple operations. Operations
+  /// whose rows do not depend on each other are written once, over this.
+  template <class Work>
+  void for_rows(Index count, Index width, Work&& work) {
+    const Index block = std::max<Index>(1, 32768 / std::max<Index>(1, width));
+    workers_->run(ceil_div(count, block), [&](Index b, Index) {
+      for (Index i = b * block; i < std::min(count, (b + 1) * block); ++i) work(i);
+    });
+  }
+
+  /// Calls work(i, sums) for every row 0 .. count - 1, in parallel; it adds to sums[0 .. total.width - 1], and in the end
+  /// total += sums, in an order that does not depend on the number of threads.
+  template <class T, class Work>
+  void sum_rows(Index count, Rows<T> total, Work&& work) {
+    const Frame scope = frame();
+    const Index block = std::max<Index>(32, 65536 / std::max<Index>(1, total.width));
+    const Rows<T> sums = make<T>(ceil_div(count, block), total.width);
+    workers_->run(sums.rows, [&](Index b, Index) {
+      for (Index c = 0; c < sums.width; ++c) sums(b, c) = T{};
+      for (Index i = b * block; i < std::min(count, (b + 1) * block); ++i) work(i, sums.row(b));
+    });
+    for (Index b = 0; b < sums.rows; ++b) {
+      for (Index c = 0; c < sums.width; ++c) total(0, c) += sums(b, c);
+    }
+  }
+
   Arena& arena() { return arena_; }
   /// The largest number of bytes of activations and scratch in use so far.
   std::size_t peak_memory() const {
@@ -115,6 +165,16 @@ class Context<Cpu> : public ContextBase {
   std::unique_ptr<Workers> workers_;
   std::vector<Arena> scratch_;
 };
+
+/// A context for work outside a forward pass: one thread, inference.
+template <class Backend>
+constexpr Context<Backend> make_context() {
+  if constexpr (std::is_constructible_v<Context<Backend>, Index>) {
+    return Context<Backend>(Index{1});
+  } else {
+    return Context<Backend>();
+  }
+}
 
 /// The type of an activation that a layer keeps: owning on Reference, a view into the arena elsewhere.
 template <class Backend, class T>

@@ -190,6 +190,17 @@ constexpr Cost cost(Index width, Index length, Index pairs = -1, const typename 
   return M::cost({width, length}, options, pairs);
 }
 
+/// What every layer asks of the views it is given: [rows of the batch, in] and [rows, out].
+template <class S>
+constexpr void require_views(const Path& path, Index rows, Rows<const S> u, Index in, Rows<S> y, Index out) {
+  require_shape(path, "an input", u, rows, in);
+  require_shape(path, "an output", y, rows, out);
+}
+/// Throws if a sequence is longer than what a layer was built for.
+constexpr void require_length(const Path& path, Index longest, Index length) {
+  if (longest > length) throw Error(std::string(path.view()), words("sequences of at most ", length, " rows"), words(longest));
+}
+
 /// Throws unless a layer's dimensions make sense.
 constexpr void require_dimensions(const Path& path, Dimensions dims) {
   if (dims.width < 1) throw Error(std::string(path.view()), "a width of at least 1", words(dims.width));

@@ -1,0 +1,143 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/core/mixer.hpp"
+#include "coyote/operations/rowwise.hpp"
+
+namespace coyote::inline v0 {
+
+/// A type that says how the outputs of two branches become one: the `Join` of Combine<Join, A, B>. Its members are
+///
+///     static constexpr bool is_causal, is_input_dependent, state_is_bounded;
+///     static constexpr Degree degree(Degree a, Degree b);
+///     static constexpr Index output_width(Index a, Index b);       // 0: these widths do not fit together
+///     static constexpr Cost cost(Dimensions, Index a, Index b);    // dims.width is that of the branches' common input
+///
+/// and its maker is Junction<Join, Backend, Scalar>:
+///
+///     Junction(Dimensions, Index a, Index b, Path);
+///     struct Saved; struct State;
+///     void visit(V&);
+///     void forward(Context&, const Batch&, Rows<const S> a, Rows<const S> b, Rows<S> y, Saved&) const;
+///     void backward(Context&, const Batch&, Rows<const S> a, Rows<const S> b, Rows<const S> dy, Rows<S> da, Rows<S> db, Saved&)
+///     const; State make_state(StateBounds) const; void step(Context&, State&, const Step&, Rows<const S> a, Rows<const S> b,
+///     Rows<S> y) const;
+///
+/// backward overwrites da and db.
+template <class Join, class Backend, class S>
+class Junction;
+
+/// The options of both branches.
+template <class A, class B>
+struct CombineOptions {
+  A left = {};
+  B right = {};
+};
+
+/// y = Join(A(u), B(u)): two branches with the same input. Gate, Sum and the others are aliases of it.
+/// Saves both branches' outputs. Errors: branches whose widths do not fit together.
+template <class Join, class A, class B>
+struct Combine {
+  using Parts = Types<A, B>;
+  using Options = CombineOptions<typename A::Options, typename B::Options>;
+  static constexpr bool is_causal = Join::is_causal && A::is_causal && B::is_causal;
+  static constexpr bool is_input_dependent = Join::is_input_dependent || A::is_input_dependent || B::is_input_dependent;
+  static constexpr bool state_is_bounded = Join::state_is_bounded && A::state_is_bounded && B::state_is_bounded;
+  static constexpr Degree degree = Join::degree(A::degree, B::degree);
+
+  static constexpr Index output_width(Index width) { return Join::output_width(A::output_width(width), B::output_width(width)); }
+  static constexpr Cost cost(Dimensions dims, const Options& options, Index pairs) {
+    return A::cost(dims, options.left, pairs) + B::cost(dims, options.right, pairs) +
+           Join::cost(dims, A::output_width(dims.width), B::output_width(dims.width));
+  }
+};
+
+template <class Join, class A, class B, class Backend, class S>
+class Layer<Combine<Join, A, B>, Backend, S> {
+  using J = Junction<Join, Backend, S>;
+  using Left = Layer<A, Backend, S>;
+  using Right = Layer<B, Backend, S>;
+
+ public:
+  struct Saved {
+    Tensor<Backend, S> a, b;
+    typename Left::Saved left;
+    typename Right::Saved right;
+    typename J::Saved join;
+  };
+  struct State {
+    typename Left::State left;
+    typename Right::State right;
+    typename J::State join;
+    constexpr StateSize size() const { return left.size() + right.size() + join.size(); }
+  };
+
+  constexpr Layer(Dimensions dims, const typename Combine<Join, A, B>::Options& options, Path path)
+      : path_(path),
+        width_(dims.width),
+        left_(dims, options.left, path / "left"),
+        right_(dims, options.right, path / "right"),
+        output_width_(Join::output_width(left_.output_width(), right_.output_width())),
+        join_(dims, left_.output_width(), right_.output_width(), path) {
+    if (output_width_ < 1) {
+      throw Error(std::string(path.view()), "two branches whose widths fit together",
+                  words(left_.output_width(), " and ", right_.output_width()));
+    }
+  }
+
+  template <class V>
+  constexpr void visit(V& v) {
+    left_.visit(v);
+    right_.visit(v);
+    join_.visit(v);
+  }
+  constexpr Index output_width() const { return output_width_; }
+  constexpr const Left& left() const { return left_; }
+  constexpr const Right& right() const { return right_; }
+
+  constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
+    require_views(path_, batch.rows(), u, width_, y, output_width_);
+    saved.a = context.template make<S>(u.rows, left_.output_width());
+    saved.b = context.template make<S>(u.rows, right_.output_width());
+    left_.forward(context, batch, u, saved.a, saved.left);
+    right_.forward(context, batch, u, saved.b, saved.right);
+    join_.forward(context, batch, saved.a, saved.b, y, saved.join);
+  }
+  constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
+                          Saved& saved) const {
+    const auto frame = context.frame();
+    Tensor<Backend, S> da = context.template make<S>(dy.rows, left_.output_width());
+    Tensor<Backend, S> db = context.template make<S>(dy.rows, right_.output_width());
+    join_.backward(context, batch, saved.a, saved.b, dy, da, db, saved.join);
+    left_.backward(context, batch, da, du, write, saved.left);
+    right_.backward(context, batch, db, du, write == Write::none ? write : Write::add, saved.right);
+  }
+
+  constexpr State make_state(StateBounds bounds) const {
+    return {left_.make_state(bounds), right_.make_state(bounds), join_.make_state(bounds)};
+  }
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+    const auto frame = context.frame();
+    Tensor<Backend, S> a = context.template make<S>(u.rows, left_.output_width());
+    Tensor<Backend, S> b = context.template make<S>(u.rows, right_.output_width());
+    left_.step(context, state.left, at, u, a);
+    right_.step(context, state.right, at, u, b);
+    join_.step(context, state.join, at, a, b, y);
+  }
+
+ private:
+  Path path_;
+  Index width_;
+  Left left_;
+  Right right_;
+  Index output_width_;
+  J join_;
+};
+
+/// What most joins are: no memory, no parameters, equal widths in and out.
+struct ElementwiseJoin {
+  static constexpr bool is_causal = true, is_input_dependent = false, state_is_bounded = true;
+  static constexpr Index output_width(Index a, Index b) { return a == b ? a : 0; }
+};
+
+}  // namespace coyote::inline v0

@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/combinators/gate.hpp"
+#include "coyote/mixers/long_conv.hpp"
+#include "coyote/mixers/short_conv.hpp"
+
+namespace coyote::inline v0::internal {
+
+/// Gate<A, C> with C a convolution, whose epilogue adds the bias and applies the gate: the convolution's value never makes
+/// a pass through memory of its own. Saves A's output, and for a long convolution its value before the gate.
+template <class A, class C>
+struct GatedConvolution : Gate<A, C> {};
+
+}  // namespace coyote::inline v0::internal
+
+namespace coyote::inline v0 {
+
+template <class A, class C, class Backend, class S>
+class Layer<internal::GatedConvolution<A, C>, Backend, S> {
+  using Left = Layer<A, Backend, S>;
+  using Right = Layer<C, Backend, S>;
+
+ public:
+  struct Saved {
+    Tensor<Backend, S> gate;
+    typename Left::Saved left;
+    typename Right::Saved right;
+  };
+  struct State {
+    typename Left::State left;
+    typename Right::State right;
+    constexpr StateSize size() const { return left.size() + right.size(); }
+  };
+
+  constexpr Layer(Dimensions dims, const typename Gate<A, C>::Options& options, Path path)
+      : path_(path), left_(dims, options.left, path / "left"), right_(dims, options.right, path / "right") {
+    if (left_.output_width() != right_.output_width()) {
+      throw Error(std::string(path.view()), "two branches whose widths fit together",
+                  words(left_.output_width(), " and ", right_.output_width()));
+    }
+  }
+
+  template <class V>
+  constexpr void visit(V& v) {
+    left_.visit(v);
+    right_.visit(v);
+  }
+  constexpr Index output_width() const { return right_.output_width(); }
+
+  constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
+    saved.gate = context.template make<S>(u.rows, output_width());
+    left_.forward(context, batch, u, saved.gate, saved.left);
+    right_.forward_gated(context, batch, u, saved.gate, y, saved.right);
+  }
+  constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
+                          Saved& saved) const {
+    const auto frame = context.frame();
+    Tensor<Backend, S> dgate = context.template make<S>(dy.rows, output_width());
+    right_.backward_gated(context, batch, saved.gate, dy, du, write, dgate, saved.right);
+    left_.backward(context, batch, dgate, du, write == Write::none ? write : Write::add, saved.left);
+  }
+
+  constexpr State make_state(StateBounds bounds) const { return {left_.make_state(bounds), right_.make_state(bounds)}; }
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+    const auto frame = context.frame();
+    Tensor<Backend, S> gate = context.template make<S>(u.rows, output_width());
+    left_.step(context, state.left, at, u, gate);
+    right_.step(context, state.right, at, u, y);
+    context.for_rows(y.rows, y.width, [&](Index i) {
+      for (Index c = 0; c < y.width; ++c) y(i, c) = y(i, c) * Rows<const S>(gate)(i, c);
+    });
+  }
+
+ private:
+  Path path_;
+  Left left_;
+  Right right_;
+};
+
+}  // namespace coyote::inline v0

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+
+#include "coyote/core/parameters.hpp"
+#include "coyote/lowering/lowered.hpp"
+#include "coyote/mixers/dropout.hpp"
+#include "coyote/mixers/norm.hpp"
+#include "coyote/mixers/positions.hpp"
+#include "coyote/operations/embedding.hpp"
+
+namespace coyote::inline v0 {
+
+/// What a language model is sized for.
+template <class LayerOptions>
+struct LanguageModelOptions {
+  Index vocabulary = 0;  ///< tokens are 0 .. vocabulary - 1
+  Index width = 0;       ///< channels
+  Index length = 0;      ///< the longest sequence
+  double dropout = 0;    ///< rate of dropout on the embedded tokens
+  LayerOptions layers = {};
+  Init embedding = Init::normal(0.02);
+};
+
+/// Loss and accuracy over the labelled rows of a batch, or of several.
+struct Evaluation {
+  double loss = 0;      ///< mean negative log likelihood in nats
+  double accuracy = 0;  ///< share of rows whose arg max over the whole vocabulary is the label
+  Index labels = 0;
+};
+
+/// Token embedding (plus learned positions, if asked for), a stack of mixers, a final norm, and logits by the transposed
+/// embedding: log p(token) = log softmax(E norm(layers(E[tokens] (+ P)))).
+/// Cross entropy is evaluated only where there are labels.
+///
+///     LanguageModel<Hybrid, Cpu, float> model({.vocabulary = 8192, .width = 64, .length = 64}, Seed{1});
+///
+/// Errors: a mixer that is not causal, or has no layer on this backend, does not compile; sizes, token ids and labels throw.
+/// Parameters: `embedding` [vocabulary, width], `positions` [length, width] with Learned, `layers...`, `norm...`.
+template <class M, class Backend, class S, class Positions = NoPositions, class FinalNorm = LayerNorm>
+class LanguageModel : detail::RequireSupport<M, Backend, S> {
+  static_assert(Mixer<M>, "coyote: LanguageModel needs a mixer (core/mixer.hpp says what that is)");
+  static_assert(M::is_causal, "coyote: a language model needs a causal mixer: this one reads later rows");
+  static_assert(std::same_as<Positions, NoPositions> || std::same_as<Positions, Learned>,
+                "coyote: a language model's own positions are NoPositions or Learned; Rotary belongs to Attention");
+  static constexpr bool has_positions = std::same_as<Positions, Learned>;
+  using Net = Layer<lowered<M, Backend>, Backend, S>;
+  using Final = Layer<FinalNorm, Backend, S>;
+  using Drop = Layer<Dropout, Backend, S>;
+  using P = parameter_t<S>;
+
+ public:
+  using Scalar = S;
+  using Options = LanguageModelOptions<typename M::Options>;
+
+  /// Kept between calls, so that a training step allocates nothing after the first.
+  struct Saved {
+    Tensor<Backend, S> embedded, dropped, mixed, normed, hidden;
+    typename Drop::Saved drop;
+    typename Net::Saved layers;
+    typename Final::Saved norm;
+  };
+  struct State {
+    typename Net::State layers;
+    typename Final::State norm;
+    Index position = 0, sequences = 1, capacity = 0;
+    constexpr StateSize size() const { return layers.size() + norm.size(); }
+  };
+
+  LanguageModel(const Options& options, Seed seed)
+      : options_(checked(options)),
+        embedding_(options.vocabulary, options.width, options.embedding),
+        positions_(has_positions ? options.length : 0, options.width, options.embedding),
+        drop_(dims(), {options.dropout}, "dropout"),
+        net_(dims(), options.layers, "layers"),
+        norm_({net_.output_width(), options.length}, {}, "norm") {
+    if (net_.output_width() != options.width) {
+      throw Error("LanguageModel", words("layers that keep the width ", options.width, " (the embedding is tied to the output)"),
+                  words(net_.output_width()));
+    }
+    store_.bind(*this);
+    initialise(*this, seed);
+  }
+  LanguageModel(LanguageModel&& other) noexcept
+      : options_(other.options_),
+        embedding_(other.embedding_),
+        positions_(other.positions_),
+        drop_(std::move(other.drop_)),
+        net_(std::move(other.net_)),
+        norm_(std::move(other.norm_)),
+        store_(std::move(other.store_)) {
+    store_.rebind(*this);
+  }
+  LanguageModel& operator=(LanguageModel&&) = delete;
+
+  const Options& options() const { return options_; }
+  ParameterStore<P>& parameters() { return store_; }
+  const ParameterStore<P>& parameters() const { return store_; }
+  /// Calls visitor(name, parameter) for every parameter.
+  template <class V>
+  void visit(V& visitor) {
+    visit_parameter(visitor, "embedding", embedding_);
+    if (has_positions) visit_parameter(visitor, "positions", positions_);
+    net_.visit(visitor);
+    norm_.visit(visitor);
+  }
+  void enable_gradients() { store_.enable_gradients(*this); }
+
+  /// The loss of a batch in the context's mode; nothing is kept for backward. `predicted` and `losses`, one per label, may
+  /// be empty.
+  double loss(Context<Backend>& context, const Batch& batch, std::span<Token> predicted = {},
+              std::span<double> losses = {}) const {
+    check(batch, true);
+    const auto frame = context.frame();
+    Saved saved;
+    run(context, batch, saved);
+    return cross_entropy<S>(context, saved.hidden, embedding_.view(), batch.labels, predicted, losses, Rows<S>{}, Rows<P>{});
+  }
+
+  /// The loss of a training batch, and its gradients added to parameters().gradients(). Auxiliary losses of the layers are
+  /// part of what is differentiated, not of the value; the context holds them.
+  /// Call enable_gradients() first.
+  double loss_and_gradients(Context<Backend>& context, const Batch& batch, Saved& saved, std::span<Token> predicted = {}) {
+    check(batch, true);
+    if (!embedding_.trains())
+      throw Error("LanguageModel", "enable_gradients() before loss_and_gradients()", "a model without gradients");
+    const auto frame = context.frame();
+    const ModeScope mode(context, Mode::training);
+    context.auxiliary_loss = 0;
+    run(context, batch, saved);
+    const Index width = options_.width, labels = static_cast<Index>(batch.labels.size());
+    Tensor<Backend, S> dhidden = context.template make<S>(labels, width);
+    const double loss =
+        cross_entropy<S>(context, saved.hidden, embedding_.view(), batch.labels, predicted, {}, dhidden, embedding_.gradient);
+    Tensor<Backend, S> turns[2] = {context.template make<S>(batch.rows(), width), context.template make<S>(batch.rows(), width)};
+    scatter<S>(context, batch.label_rows, dhidden, turns[0]);
+    norm_.backward(context, batch, turns[0], turns[1], Write::overwrite, saved.norm);
+    net_.backward(context, batch, turns[1], turns[0], Write::overwrite, saved.layers);
+    drop_.backward(context, batch, turns[0], turns[1], Write::overwrite, saved.drop);
+    if (has_positions) add_positions_backward<S>(context, batch, turns[1], positions_.gradient);
+    embed_backward<S>(context, batch.tokens, turns[1], embedding_.gradient);
+    return loss;
+  }
+
+  /// Logits of every row of a batch, [rows, vocabulary].
+  void logits(Context<Backend>& context, const Batch& batch, Rows<P> y) const {
+    check(batch, false);
+    require_shape("LanguageModel::logits", "an output", y, batch.rows(), options_.vocabulary);
+    const auto frame = context.frame();
+    Saved saved;
+    run(context, batch, saved);
+    head_logits<S>(context, saved.normed, embedding_.view(), y);
+  }
+
+  /// A decoding state for `sequences` sequences of at most `capacity` tokens each.
+  State make_state(StateBounds bounds) const {
+    if (bounds.sequences < 1) throw Error("LanguageModel::make_state", "at least one sequence", words(bounds.sequences));
+    if (bounds.capacity < 1) throw Error("LanguageModel::make_state", "a capacity of at least one token", words(bounds.capacity));
+    if (has_positions) require_length("LanguageModel::make_state", bounds.capacity, options_.length);
+    return {net_.make_state(bounds), norm_.make_state(bounds), 0, bounds.sequences, bounds.capacity};
+  }
+  /// Appends one token to every sequence and gives the logits of what comes next, [sequences, vocabulary].
+  /// Errors: the state is full; a token out of range.
+  void step(Context<Backend>& context, State& state, std::span<const Token> tokens, Rows<P> y) const {
+    advance(context, state, tokens, y);
+  }
+  /// Appends a chunk to a state of one sequence; y, if it has a row, receives the logits after its last token.
+  void read(Context<Backend>& context, State& state, std::span<const Token> tokens, Rows<P> y = {}) const {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      advance(context, state, tokens.subspan(i, 1), i + 1 == tokens.size() ? y : Rows<P>{});
+    }
+  }
+
+ private:
+  static const Options& checked(const Options& options) {
+    const auto positive = [](const char* name, Index value) {
+      if (value < 1) throw Error("LanguageModel", words(name, " of at least 1"), words(value));
+    };
+    positive("a vocabulary", options.vocabulary);
+    positive("a width", options.width);
+    positive("a length", options.length);
+    return options;
+  }
+  Dimensions dims() const { return {options_.width, options_.length}; }
+
+  void check(const Batch& batch, bool labelled) const {
+    batch.check("LanguageModel");
+    if (batch.tokens.empty()) throw Error("LanguageModel", "a batch with tokens", "none");
+    if (labelled && batch.labels.empty()) throw Error("LanguageModel", "a batch with labels", "none");
+    require_length("LanguageModel", batch.length, options_.length);
+    check(batch.tokens);
+  }
+  void check(std::span<const Token> tokens) const {
+    for (std::size_t i = 0; i < tokens.size(); ++i) {
+      if (tokens[i] < 0 || tokens[i] >= options_.vocabulary) {
+        throw Error(words("LanguageModel, token ", i), words("a token in 0 .. ", options_.vocabulary - 1), words(tokens[i]));
+      }
+    }
+  }
+
+  void run(Context<Backend>& context, const Batch& batch, Saved& saved) const {
+    const Index rows = batch.rows(), width = options_.width;
+    saved.embedded = context.template make<S>(rows, width);
+    embed<S>(context, batch.tokens, embedding_.view(), saved.embedded);
+    if (has_positions) add_positions<S>(context, batch, positions_.view(), saved.embedded);
+    saved.dropped = context.template make<S>(rows, width);
+    drop_.forward(context, batch, saved.embedded, saved.dropped, saved.drop);
+    saved.mixed = context.template make<S>(rows, width);
+    net_.forward(context, batch, saved.dropped, saved.mixed, saved.layers);
+    saved.normed = context.template make<S>(rows, width);
+    norm_.forward(context, batch, saved.mixed, saved.normed, saved.norm);
+    saved.hidden = context.template make<S>(static_cast<Index>(batch.labels.size()), width);
+    gather<S>(context, batch.label_rows, saved.normed, saved.hidden);
+  }
+  void advance(Context<Backend>& context, State& state, std::span<const Token> tokens, Rows<P> y) const {
+    if (state.position >= state.capacity) {
+      throw Error("LanguageModel::step", words("at most the ", state.capacity, " tokens that the state was made for"),
+                  "one more");
+    }
+    if (static_cast<Index>(tokens.size()) != state.sequences) {
+      throw Error("LanguageModel::step", words("one token for each of ", state.sequences, " sequences"), words(tokens.size()));
+    }
+    check(tokens);
+    if (y.rows > 0) require_shape("LanguageModel::step", "an output", y, state.sequences, options_.vocabulary);
+    const auto frame = context.frame();
+    const ModeScope mode(context, Mode::inference);
+    const Step at{state.position, tokens};
+    Tensor<Backend, S> u = context.template make<S>(state.sequences, options_.width);
+    Tensor<Backend, S> mixed = context.template make<S>(state.sequences, options_.width);
+    embed<S>(context, tokens, embedding_.view(), u);
+    if (has_positions) {
+      add_positions<S>(context, Batch{.sequences = state.sequences, .length = 1}, positions_.view().slice(state.position, 1), u);
+    }
+    net_.step(context, state.layers, at, u, mixed);
+    norm_.step(context, state.norm, at, mixed, u);
+    if (y.rows > 0) head_logits<S>(context, u, embedding_.view(), y);
+    ++state.position;
+  }
+
+  Options options_;
+  Parameter<P> embedding_, positions_;
+  Drop drop_;
+  Net net_;
+  Final norm_;
+  ParameterStore<P> store_;
+};
+
+}  // namespace coyote::inline v0

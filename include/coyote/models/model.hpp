@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/core/parameters.hpp"
+#include "coyote/lowering/lowered.hpp"
+
+namespace coyote::inline v0 {
+
+/// The front door to a mixer: a layer with its parameters, initial values drawn from a seed, fused for the backend.
+///
+///     Model<Hybrid, Cpu, float> model({.width = 64, .length = 512}, Seed{1});
+///     model.forward(context, batch, u, y);
+///
+/// Errors: a mixer without a layer on this backend does not compile, and the message names it; sizes that do not fit throw.
+template <class M, class Backend, class S>
+class Model : detail::RequireSupport<M, Backend, S> {
+  static_assert(Mixer<M>, "coyote: Model needs a mixer (core/mixer.hpp says what that is)");
+  using Net = Layer<lowered<M, Backend>, Backend, S>;
+  using P = parameter_t<S>;
+
+ public:
+  using Saved = typename Net::Saved;
+  using State = typename Net::State;
+
+  /// @param path  how the parameters' names begin; empty: as the mixer names them
+  explicit Model(Dimensions dims, Seed seed = {}, const typename M::Options& options = {}, Path path = {})
+      : Model(Blank{}, dims, options, path) {
+    initialise(net_, seed);
+  }
+  /// A model whose parameters are all zero: for constructions, and for constant evaluation.
+  static constexpr Model blank(Dimensions dims, const typename M::Options& options = {}, Path path = {}) {
+    return Model(Blank{}, dims, options, path);
+  }
+  constexpr Model(Model&& other) noexcept : net_(std::move(other.net_)), store_(std::move(other.store_)) { store_.rebind(net_); }
+  Model& operator=(Model&&) = delete;
+
+  constexpr Index output_width() const { return net_.output_width(); }
+  constexpr ParameterStore<P>& parameters() { return store_; }
+  /// Calls visitor(name, parameter) for every parameter.
+  template <class V>
+  constexpr void visit(V& visitor) {
+    net_.visit(visitor);
+  }
+  constexpr void enable_gradients() { store_.enable_gradients(net_); }
+
+  /// y = mixer(u). In training mode `saved` keeps what backward needs.
+  constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
+    batch.check("Model::forward");
+    net_.forward(context, batch, u, y, saved);
+  }
+  constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y) const {
+    Saved saved;
+    forward(context, batch, u, y, saved);
+  }
+  /// du (=|+=) gradient by u; gradients of parameters are added to.
+  constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
+                          Saved& saved) const {
+    net_.backward(context, batch, dy, du, write, saved);
+  }
+
+  constexpr State make_state(StateBounds bounds) const {
+    static_assert(is_causal<M>, "coyote: this mixer reads later rows, so it cannot be decoded step by step");
+    return net_.make_state(bounds);
+  }
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+    net_.step(context, state, at, u, y);
+  }
+
+ private:
+  struct Blank {};
+  constexpr Model(Blank, Dimensions dims, const typename M::Options& options, Path path) : net_(dims, options, path) {
+    store_.bind(net_);
+  }
+
+  Net net_;
+  ParameterStore<P> store_;
+};
+
+}  // namespace coyote::inline v0

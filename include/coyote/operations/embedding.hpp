@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <span>
+
+#include "coyote/core/batch.hpp"
+#include "coyote/core/scalar.hpp"
+#include "coyote/operations/rowwise.hpp"
+
+namespace coyote::inline v0 {
+
+/// y[i] = table[tokens[i]]
+template <class S, RowContext C>
+void embed(C& context, std::span<const Token> tokens, Rows<const parameter_t<S>> table, Rows<S> y) {
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    const auto* row = table.row(tokens[static_cast<std::size_t>(i)]);
+    for (Index c = 0; c < y.width; ++c) y(i, c) = static_cast<S>(row[c]);
+  });
+}
+
+/// dtable[tokens[i]] += dy[i]. Cut by columns, so that no two threads meet in a row of the table.
+template <class S, RowContext C>
+void embed_backward(C& context, std::span<const Token> tokens, Rows<const S> dy, Rows<parameter_t<S>> dtable) {
+  constexpr Index strip = 32;
+  context.for_rows(ceil_div(dy.width, strip), 32768, [&](Index block) {
+    const Index first = block * strip, last = first + strip < dy.width ? first + strip : dy.width;
+    for (Index i = 0; i < dy.rows; ++i) {
+      auto* row = dtable.row(tokens[static_cast<std::size_t>(i)]);
+      for (Index c = first; c < last; ++c) row[c] += static_cast<parameter_t<S>>(dy(i, c));
+    }
+  });
+}
+
+/// y[i] += table[position of row i in its sequence]
+template <class S, RowContext C>
+void add_positions(C& context, const Batch& batch, Rows<const parameter_t<S>> table, Rows<S> y) {
+  context.for_rows(batch.sequences, batch.length * y.width, [&](Index s) {
+    for (Index i = 0; i < batch.size(s); ++i) {
+      for (Index c = 0; c < y.width; ++c) y(batch.begin(s) + i, c) += static_cast<S>(table(i, c));
+    }
+  });
+}
+
+/// dtable[position] += dy, summed over sequences
+template <class S, RowContext C>
+void add_positions_backward(C& context, const Batch& batch, Rows<const S> dy, Rows<parameter_t<S>> dtable) {
+  context.for_rows(batch.length, dy.width * batch.sequences, [&](Index i) {
+    for (Index s = 0; s < batch.sequences; ++s) {
+      if (i >= batch.size(s)) continue;
+      for (Index c = 0; c < dy.width; ++c) dtable(i, c) += static_cast<parameter_t<S>>(dy(batch.begin(s) + i, c));
+    }
+  });
+}
+
+/// y[n] = x[rows[n]]
+template <class S, RowContext C>
+void gather(C& context, std::span<const Index> rows, Rows<const S> x, Rows<S> y) {
+  context.for_rows(y.rows, y.width, [&](Index n) {
+    for (Index c = 0; c < y.width; ++c) y(n, c) = x(rows[static_cast<std::size_t>(n)], c);
+  });
+}
+
+/// y[rows[n]] = x[n], and 0 elsewhere; `rows` ascends.
+template <class S, RowContext C>
+void scatter(C& context, std::span<const Index> rows, Rows<const S> x, Rows<S> y) {
+  clear<S>(context, y);
+  context.for_rows(x.rows, x.width, [&](Index n) {
+    for (Index c = 0; c < x.width; ++c) y(rows[static_cast<std::size_t>(n)], c) = x(n, c);
+  });
+}
+
+}  // namespace coyote::inline v0

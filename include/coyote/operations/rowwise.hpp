@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/core/context.hpp"
+
+namespace coyote::inline v0 {
+
+// Operations whose rows do not depend on each other, written once for the backends whose context has `for_rows`.
+
+/// Contexts that run a host function for every row.
+template <class C>
+concept RowContext = requires(C& context) {
+  context.for_rows(Index{}, Index{}, [](Index) {});
+};
+
+/// Stores `value` in `target` as a Write says.
+template <class S>
+constexpr void write_to(S& target, const S& value, Write write) {
+  if (write == Write::overwrite) {
+    target = value;
+  } else if (write == Write::add) {
+    target += value;
+  }
+}
+
+/// y = x
+template <class S, RowContext C>
+constexpr void copy(C& context, Rows<const S> x, Rows<S> y) {
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    for (Index c = 0; c < y.width; ++c) y(i, c) = x(i, c);
+  });
+}
+
+/// y = 0
+template <class S, RowContext C>
+constexpr void clear(C& context, Rows<S> y) {
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    for (Index c = 0; c < y.width; ++c) y(i, c) = S{};
+  });
+}
+
+/// y (=|+=) x
+template <class S, RowContext C>
+constexpr void assign(C& context, Rows<const S> x, Rows<S> y, Write write) {
+  if (write == Write::none) return;
+  if (write == Write::overwrite) return copy<S>(context, x, y);
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    for (Index c = 0; c < y.width; ++c) y(i, c) += x(i, c);
+  });
+}
+
+/// y (=|+=) a * b, elementwise
+template <class S, RowContext C>
+constexpr void multiply(C& context, Rows<const S> a, Rows<const S> b, Rows<S> y, Write write) {
+  if (write == Write::none) return;
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    for (Index c = 0; c < y.width; ++c) write_to(y(i, c), a(i, c) * b(i, c), write);
+  });
+}
+
+/// y = a + b
+template <class S, RowContext C>
+constexpr void add(C& context, Rows<const S> a, Rows<const S> b, Rows<S> y) {
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    for (Index c = 0; c < y.width; ++c) y(i, c) = a(i, c) + b(i, c);
+  });
+}
+
+}  // namespace coyote::inline v0
