@@ -247,10 +247,14 @@ TEST_CASE("fill allocates on its first call only") {
   for (std::uint64_t i = 8; i < 400; ++i) late = late || rare.setting_of(Split::training, i) == 1;
   REQUIRE((!early && late));
   CHECK(allocations_when_warm(rare, 8) == 0);
-  // The counter counts.
-  const long before = allocations;
-  const std::vector<int> some(3);
-  CHECK(allocations == before + 1);
+  // The counter counts: a first call and a larger one take memory.
+  const Counting counting;
+  LabelledBatch batch;
+  for (const Index count : {4, 400}) {
+    const long before = allocations;
+    coyote::fill(counting, Split::training, 0, count, batch);
+    CHECK(allocations > before);
+  }
 }
 
 TEST_CASE("the product of two words is exact") {
