@@ -6,6 +6,7 @@
 #include <thread>
 #include <vector>
 
+#include "coyote/core/abi.hpp"
 #include "coyote/core/arena.hpp"
 #include "coyote/core/random.hpp"
 #include "coyote/core/rows.hpp"
@@ -99,7 +100,9 @@ class Context<Cpu> : public ContextBase {
   /// @param threads  worker threads, the caller included; 0 = as many as the machine has
   explicit Context(Index threads = 0)
       : workers_(std::make_unique<Workers>(threads == 0 ? std::max<Index>(1, std::thread::hardware_concurrency()) : threads)),
-        scratch_(static_cast<std::size_t>(workers_->threads())) {}
+        scratch_(static_cast<std::size_t>(workers_->threads())) {
+    detail::require_uniform_units();
+  }
 
   /// An uninitialised activation or scratch matrix. Rows are contiguous.
   template <class T>

@@ -19,7 +19,10 @@ struct Degree {
   constexpr Degree(int degree) : value(degree >= unbounded ? unbounded : degree) {}
   constexpr bool is_infinite() const { return value == unbounded; }
   friend constexpr bool operator==(Degree, Degree) = default;
-  friend constexpr Degree operator+(Degree a, Degree b) { return {a.value + b.value}; }
+  friend constexpr Degree operator+(Degree a, Degree b) {
+    const long long sum = static_cast<long long>(a.value) + b.value;
+    return {sum >= unbounded ? unbounded : static_cast<int>(sum)};
+  }
   /// Of a composition: degrees multiply (a constant map keeps degree 0).
   friend constexpr Degree operator*(Degree a, Degree b) {
     const long long product = static_cast<long long>(a.value) * b.value;

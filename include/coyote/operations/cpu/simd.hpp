@@ -5,19 +5,7 @@
 #include <utility>
 
 #include "coyote/core/types.hpp"
-
-// Vector kernels stand in a namespace named after the widest instruction set that their unit is compiled for, so that
-// units with different -m flags never share a kernel. COYOTE_SIMD_BYTES is the register width.
-#if defined(__AVX512F__)
-#define COYOTE_SIMD_BYTES 64
-#define COYOTE_ISA avx512
-#elif defined(__AVX2__) && defined(__FMA__)
-#define COYOTE_SIMD_BYTES 32
-#define COYOTE_ISA avx2
-#else
-#define COYOTE_SIMD_BYTES 16
-#define COYOTE_ISA baseline
-#endif
+#include "coyote/operations/cpu/unit.hpp"
 
 // Before a loop over registers: it must vanish, whatever the optimisation level, or the registers become memory.
 #if defined(__clang__)
@@ -64,7 +52,7 @@ inline void store_part(S* to, Vec<S> v, Index count) {
 }
 template <class S>
 inline Vec<S> broadcast(S value) {
-  return Vec<S>{} + value;
+  return value - Vec<S>{};  // x - 0 is x for every x, so that no instruction remains; 0 + x is not
 }
 
 namespace detail {
