@@ -5,6 +5,7 @@
 #include <doctest/doctest.h>
 
 #include <cmath>
+#include <limits>
 #include <vector>
 
 namespace {
@@ -84,7 +85,7 @@ void check_products(Index m, Index k, Index n, Index gap) {
       Strided<S> wrong = c;
       wrong.values(m - 1, n - 1) += S(0.01) * static_cast<S>(k + 1);
       CHECK_FALSE(error<S>(expected, wrong) <= allowed);
-      wrong.values(m - 1, n - 1) = std::nan("") * S(1);
+      wrong.values(m - 1, n - 1) = std::numeric_limits<S>::quiet_NaN();
       CHECK_FALSE(error<S>(expected, wrong) <= allowed);
     }
     c = before;

@@ -54,6 +54,10 @@ class Stream {
     return std::sqrt(-2 * std::log(to_unit(b, 0))) * std::cos(6.283185307179586476925 * to_unit(b, 2));
   }
 
+  /// The generator's key and the upper half of its counter, for kernels that make many draws at once.
+  constexpr std::array<std::uint32_t, 2> key() const { return key_; }
+  constexpr std::uint64_t step() const { return step_; }
+
  private:
   static constexpr double to_unit(std::array<std::uint32_t, 4> b, std::size_t from) {
     const std::uint64_t word = (std::uint64_t{b[from + 1]} << 32 | b[from]) >> 11;  // 53 bits

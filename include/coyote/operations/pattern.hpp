@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <concepts>
+#include <cstdint>
+#include <span>
+
+#include "coyote/core/batch.hpp"
+#include "coyote/core/context.hpp"
+
+namespace coyote::inline v0 {
+
+namespace detail {
+/// Stands for any function of a key in the concepts.
+struct AnyKeyFunction {
+  constexpr void operator()(Index) const {}
+};
+
+/// Members that every pattern has. An index of `index_size(capacity)` integers serves one sequence of at most
+/// `capacity` rows (0 = the pattern needs none). It is filled with -1, then `append(index, tokens, i)` enters the rows
+/// i = 0, 1, ... in order, where `tokens` are the sequence's tokens, at least those up to i.
+template <class P>
+concept PatternBase = requires(std::span<std::int32_t> index, std::span<const Token> tokens, Index i) {
+  { P::uses_tokens } -> std::convertible_to<bool>;
+  { P::index_size(i) } -> std::convertible_to<Index>;
+  P::append(index, tokens, i);
+};
+}  // namespace detail
+
+/// A pattern whose query i uses the keys first_key(index, capacity, i) .. i; above i means none. With i counted inside
+/// the sequence.
+template <class P>
+concept IntervalPattern = detail::PatternBase<P> && requires(std::span<const std::int32_t> index, Index i) {
+  { P::first_key(index, i, i) } -> std::convertible_to<Index>;
+};
+
+/// A pattern that calls f(j) for each key j <= i of query i, once, in a fixed order.
+template <class P>
+concept WalkedPattern = detail::PatternBase<P> && requires(std::span<const std::int32_t> index, Index i) {
+  P::for_each_key(index, i, i, detail::AnyKeyFunction{});
+};
+
+/// Which pairs (query, key) attention uses: an empty type. Edges are walked over an index of linear size, never stored.
+template <class P>
+concept AttentionPattern = IntervalPattern<P> || WalkedPattern<P>;
+
+/// The indices of all sequences of a batch, one after another: a view.
+struct PatternIndex {
+  const std::int32_t* data = nullptr;
+  const Index* starts = nullptr;  ///< sequences + 1 positions in data; absent when the pattern needs no index
+
+  /// The index of sequence s.
+  constexpr std::span<const std::int32_t> operator[](Index s) const {
+    if (starts == nullptr) return {};
+    return {data + starts[s], static_cast<std::size_t>(starts[s + 1] - starts[s])};
+  }
+};
+
+/// Fills the index of one sequence with its rows 0 .. rows - 1.
+template <AttentionPattern Pattern>
+constexpr void fill_index(std::span<std::int32_t> index, std::span<const Token> tokens, Index rows) {
+  std::fill(index.begin(), index.end(), -1);
+  if (index.empty()) return;
+  for (Index i = 0; i < rows; ++i) Pattern::append(index, tokens, i);
+}
+
+/// Builds the indices of a batch, sequences in parallel; the result lives in the context's current frame. The capacity
+/// of a sequence is its size. Throws when the pattern uses tokens and the batch has none.
+template <AttentionPattern Pattern>
+PatternIndex build_index(Context<Cpu>& ctx, const Batch& batch) {
+  if (Pattern::uses_tokens && static_cast<Index>(batch.tokens.size()) != batch.rows()) {
+    throw Error("attention", "a batch with one token per row, because its pattern looks at tokens",
+                words(batch.tokens.size(), " tokens"));
+  }
+  if (Pattern::index_size(batch.length) == 0) return {};
+  const Rows<Index> starts = ctx.make<Index>(1, batch.sequences + 1);
+  starts.data[0] = 0;
+  for (Index s = 0; s < batch.sequences; ++s) starts.data[s + 1] = starts.data[s] + Pattern::index_size(batch.size(s));
+  const Rows<std::int32_t> data = ctx.make<std::int32_t>(1, starts.data[batch.sequences]);
+  // Several short sequences make a block, so that handing it out costs little.
+  const Index together = std::max<Index>(1, 2048 / std::max<Index>(1, batch.length));
+  ctx.parallel(ceil_div(batch.sequences, together), [&](Index block, Arena&) {
+    for (Index s = block * together; s < std::min(batch.sequences, (block + 1) * together); ++s) {
+      const std::span<std::int32_t> index(data.data + starts.data[s],
+                                          static_cast<std::size_t>(starts.data[s + 1] - starts.data[s]));
+      fill_index<Pattern>(index, batch.tokens.empty() ? std::span<const Token>{} : batch.tokens_of(s), batch.size(s));
+    }
+  });
+  return {data.data, starts.data};
+}
+
+}  // namespace coyote::inline v0
