@@ -20,6 +20,7 @@ class Arena {
   };
 
   Arena() = default;
+  Arena(Arena&&) noexcept = default;
   Arena(const Arena&) = delete;
   Arena& operator=(const Arena&) = delete;
 

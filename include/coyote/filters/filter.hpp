@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/core/mixer.hpp"
+#include "coyote/operations/rowwise.hpp"
 
 namespace coyote::inline v0 {
 
@@ -11,6 +12,9 @@ namespace coyote::inline v0 {
 ///     static constexpr bool state_is_bounded;            // it decodes by a recurrence of fixed size
 ///     static constexpr Index state_scalars(Index channels, Index length, const Options&);
 ///     static constexpr Cost cost(Index channels, Index length, const Options&);   // of making the taps
+///     static constexpr Cost recurrence(Index channels, Index length, const Options&);
+///         // optional: multiplications and additions by its recurrence over one sequence, which then count instead of those
+///         // of the products of all taps with all rows; `cost` is that of what happens once a pass
 ///
 /// and its maker, Taps<Filter, Backend, Scalar>, is what the filter's owner specialises.
 template <class F>
@@ -44,6 +48,35 @@ template <class T>
 concept StepsTaps = requires {
   typename T::State;
 };
+/// The filter counts by a recurrence.
+template <class F>
+concept Recurs = requires(Index n, const typename F::Options& options) {
+  { F::recurrence(n, n, options) } -> std::convertible_to<Cost>;
+};
+/// The filter has a maker on this backend and scalar.
+template <class F, class B, class S>
+concept HasTaps = requires { sizeof(Taps<F, B, S>); };
+
+/// Writes the first taps.rows taps of a filter inside another one, whether it makes or stores them.
+template <class T, class C, class P>
+constexpr void generate_taps(const T& maker, C& context, Rows<P> taps, typename T::Saved& saved) {
+  if constexpr (StoresTaps<T>) {
+    copy<P>(context, maker.stored().slice(0, taps.rows), taps);
+  } else {
+    maker.generate(context, taps, saved);
+  }
+}
+/// Its adjoint: adds to the gradients of the inner filter's parameters.
+template <class T, class C, class P>
+constexpr void backward_taps(const T& maker, C& context, Rows<P> dtaps, typename T::Saved& saved) {
+  if constexpr (StoresTaps<T>) {
+    const auto gradient = maker.stored_gradient();
+    if (gradient.data == nullptr) return;
+    assign<std::remove_const_t<P>>(context, dtaps, gradient.slice(0, dtaps.rows), Write::add);
+  } else {
+    maker.backward(context, dtaps, saved);
+  }
+}
 }  // namespace detail
 
 }  // namespace coyote::inline v0

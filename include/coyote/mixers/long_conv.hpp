@@ -19,7 +19,7 @@ struct Cyclic {
 /// Causal: y[b,l,d] = sum_{t=0..l} taps[t,d] * u[b,l-t,d] + bias; Cyclic, for a sequence of n rows: t = 0..n-1 and row (l-t) mod
 /// n. The taps come from the filter; a sequence of n rows uses the first n of them. Saves u (and what the filter saves). Cost:
 /// the filter's, plus D*L(L+1)/2 multiplications (causal, textbook; Cpu uses transforms of n log n). State: the inputs so far,
-/// L*D scalars, or the filter's own recurrence. Errors: width mismatch; sequences longer than the layer's length. Source:
+/// L*D scalars, or the filter's own recurrence, by which then the cost counts too. Errors: width mismatch; sequences longer than the layer's length. Source:
 /// Zoology, Def. 4.1.
 template <class F = FreeFilter, class Ends = Causal, class Bias = ChannelBias>
 struct LongConv {
@@ -36,6 +36,12 @@ struct LongConv {
   static constexpr Cost cost(Dimensions dims, const Options& options, Index) {
     const Index n = dims.length, bias = Bias::rows(n);
     const Index products = dims.width * (is_causal ? n * (n + 1) / 2 : n * n);
+    if constexpr (is_causal && detail::Recurs<F>) {
+      return F::cost(dims.width, n, options.filter) + F::recurrence(dims.width, n, options.filter) +
+             Cost{.parameters = bias * dims.width,
+                  .additions = bias == 0 ? 0 : n * dims.width,
+                  .state_scalars = F::state_scalars(dims.width, n, options.filter)};
+    }
     return F::cost(dims.width, n, options.filter) + Cost{.parameters = bias * dims.width,
                                                          .multiplications = products,
                                                          .additions = products - (bias == 0 ? n * dims.width : 0),
@@ -44,6 +50,7 @@ struct LongConv {
 };
 
 template <class F, class Ends, class Bias, class Backend, class S>
+requires detail::HasTaps<F, Backend, S>
 class Layer<LongConv<F, Ends, Bias>, Backend, S> {
   using P = parameter_t<S>;
   using Maker = Taps<F, Backend, S>;

@@ -51,7 +51,8 @@ struct MqarOptions {
 /// Sequences are a pure function of (seed, split, index). The weights of the gap law are tabulated once, as integers; all
 /// draws are integer arithmetic. Pairs and queries do not depend on the filler or the layout.
 ///
-/// Cost: O(N + D log N + V/64) per sequence; at the defaults about a microsecond.
+/// Cost: O(N + D log N + V/64) per sequence. 128 sequences of the default setting take about 0.05 ms of one core, 0.2 ms with
+/// random filler; a batch holds 4 bytes per row, 12 per label and 8 per sequence, the task itself 16 bytes per gap.
 /// Errors: an option that cannot be met throws, naming the option. Unlike the public generator, V may be below N.
 /// Source: Arora et al., "Zoology" (2023), section 3 and its public generator.
 class Mqar {

@@ -1,0 +1,337 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include "coyote/core/mixer.hpp"
+
+namespace coyote::test {
+
+/// Tolerances per scalar, relative to the size of what is compared.
+template <class S>
+struct Tolerance;
+template <>
+struct Tolerance<float> {
+  static constexpr double forward = 2e-5, gradient = 2e-4;
+};
+template <>
+struct Tolerance<double> {
+  static constexpr double forward = 1e-12, gradient = 2e-6;
+};
+
+/// ||a - b|| / ||b||, with the size of b no smaller than `least`. NaN stays NaN, so `<=` fails.
+template <class A, class B>
+double relative_error(const A& a, const B& b, double least = 1e-6) {
+  double error = 0, size = 0;
+  auto x = a.begin();
+  for (auto y = b.begin(); y != b.end(); ++x, ++y) {
+    error += std::pow(static_cast<double>(*x) - static_cast<double>(*y), 2);
+    size += std::pow(static_cast<double>(*y), 2);
+  }
+  return std::sqrt(error) / std::max(std::sqrt(size), least);
+}
+
+template <class S>
+Matrix<S> random_matrix(Index rows, Index width, std::uint64_t name, double scale = 1) {
+  Matrix<S> m(rows, width);
+  const Stream draws(Seed{7}, Purpose::test, name);
+  for (Index i = 0; i < m.size(); ++i) m.data()[i] = static_cast<S>(scale * draws.normal(static_cast<std::uint64_t>(i)));
+  return m;
+}
+
+/// Sequences of given lengths, one after another, with random tokens below `vocabulary`.
+struct Packed {
+  std::vector<Index> offsets{0};
+  std::vector<Token> tokens;
+
+  explicit Packed(const std::vector<Index>& lengths, Token vocabulary = 5) {
+    for (const Index n : lengths) offsets.push_back(offsets.back() + n);
+    const Stream draws(Seed{11}, Purpose::test, 77);
+    for (Index i = 0; i < offsets.back(); ++i) {
+      tokens.push_back(static_cast<Token>(draws.below(static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(vocabulary))));
+    }
+  }
+  Batch view() const {
+    Index longest = 0;
+    for (std::size_t s = 0; s + 1 < offsets.size(); ++s) longest = std::max(longest, offsets[s + 1] - offsets[s]);
+    return {.sequences = static_cast<Index>(offsets.size()) - 1, .length = longest, .offsets = offsets, .tokens = tokens};
+  }
+  /// Sequence s by itself; it begins with row offsets[s] of the packed batch.
+  Batch alone(Index s) const {
+    const Batch all = view();
+    return {.sequences = 1, .length = all.size(s), .tokens = all.tokens_of(s)};
+  }
+};
+
+template <class Backend>
+struct ContextFor {
+  static Context<Backend> make(Index threads) {
+    if constexpr (std::is_constructible_v<Context<Backend>, Index>) {
+      Context<Backend> context(threads);
+      context.poison(true);
+      return context;
+    } else {
+      return {};
+    }
+  }
+};
+
+template <class S>
+struct Results {
+  Matrix<S> y, du;
+  std::vector<double> gradients;
+};
+
+/// A layer with parameters drawn from N(0, 0.3^2) around their initial values, so that biases and skips matter too.
+template <class M, class Backend, class S>
+struct Bench {
+  Layer<M, Backend, S> layer;
+  ParameterStore<parameter_t<S>> store;
+
+  Bench(Dimensions dims, const typename M::Options& options) : layer(dims, options, Path("test")) {
+    store.bind(layer);
+    store.enable_gradients(layer);
+    initialise(layer, Seed{3});
+    auto stir = [](const Path& path, auto& p) {
+      const Stream draws(Seed{5}, Purpose::test, path.hash());
+      for (Index r = 0; r < p.rows; ++r) {
+        for (Index c = 0; c < p.columns; ++c) {
+          p.value(r, c) += static_cast<parameter_t<S>>(0.3 * draws.normal(static_cast<std::uint64_t>(r * p.columns + c)));
+        }
+      }
+    };
+    layer.visit(stir);
+  }
+
+  /// Forward and backward of a loss sum(weights * y), with unwritten memory full of NaN.
+  Results<S> run(const Batch& batch, Rows<const S> u, Rows<const S> weights, Index threads = 1, Mode mode = Mode::training) {
+    Context<Backend> context = ContextFor<Backend>::make(threads);
+    context.mode = mode;
+    const Index out = layer.output_width();
+    Results<S> r{Matrix<S>(u.rows, out), Matrix<S>(u.rows, u.width), {}};
+    for (S& x : r.y) x = static_cast<S>(NAN);
+    for (S& x : r.du) x = static_cast<S>(NAN);
+    typename Layer<M, Backend, S>::Saved saved;
+    layer.forward(context, batch, u, r.y, saved);
+    if (mode == Mode::training) {
+      store.zero_gradients();
+      layer.backward(context, batch, weights, r.du, Write::overwrite, saved);
+      for (const auto g : store.gradients()) r.gradients.push_back(static_cast<double>(g));
+    }
+    return r;
+  }
+};
+
+template <class S>
+double weighted_sum(const Matrix<S>& y, const Matrix<S>& weights) {
+  double sum = 0;
+  for (Index i = 0; i < y.size(); ++i) sum += static_cast<double>(y.data()[i]) * static_cast<double>(weights.data()[i]);
+  return sum;
+}
+
+struct ConformanceOptions {
+  Index width = 6;
+  std::vector<Index> lengths = {5, 1, 2, 7, 3};
+  double scale = 1;       ///< of the inputs
+  bool gradients = true;  ///< false for mixers whose gradient leaves something out by definition (checked elsewhere)
+  Token vocabulary = 5;
+};
+
+/// What every mixer owes on every backend and scalar: gradients that agree with finite differences, du by each Write,
+/// accumulation into parameter gradients, causality, forward = stepped (also from a copied state), packed = separate,
+/// views with a stride, inference = training without dropout, one result for any number of threads, every output written,
+/// state and parameters as large as its cost says, errors for wrong shapes.
+template <class M, class Backend, class S>
+void conforms(const ConformanceOptions& o = {}, const typename M::Options& options = {}) {
+  using Tol = Tolerance<S>;
+  const Packed packed(o.lengths, o.vocabulary);
+  const Batch batch = packed.view();
+  const Index rows = batch.rows();
+  Bench<M, Backend, S> bench({o.width, batch.length}, options);
+  const Index out = bench.layer.output_width();
+  CAPTURE(o.width);
+  CHECK(out == M::output_width(o.width));
+  const Matrix<S> u = random_matrix<S>(rows, o.width, 1, o.scale), weights = random_matrix<S>(rows, out, 2);
+  const Results<S> base = bench.run(batch, u, weights.view());
+  const Results<S> inference = bench.run(batch, u, weights.view(), 1, Mode::inference);
+  const bool same_in_inference = relative_error(inference.y, base.y) <= Tol::forward;
+  CHECK(same_in_inference);
+
+  {
+    INFO("negative control: the comparison rejects zeros, slight errors and NaN");
+    Matrix<S> zeros(rows, out), slightly = base.y, nan = base.y;
+    for (S& x : slightly) x += static_cast<S>(100 * Tol::forward * (1 + std::abs(static_cast<double>(x))));
+    nan.data()[0] = static_cast<S>(NAN);
+    CHECK_FALSE(relative_error(zeros, base.y) <= Tol::gradient);
+    CHECK_FALSE(relative_error(slightly, base.y) <= Tol::forward);
+    CHECK_FALSE(relative_error(nan, base.y) <= 1);
+  }
+
+  {
+    INFO("gradients agree with finite differences");
+    if (std::same_as<S, double> && o.gradients) {
+      const double h = 1e-5;
+      Matrix<S> moved = u, numeric(rows, o.width);
+      for (Index i = 0; i < u.size(); ++i) {
+        double f[2];
+        for (int side = 0; side < 2; ++side) {
+          moved.data()[i] = u.data()[i] + static_cast<S>(side == 0 ? h : -h);
+          f[side] = weighted_sum(bench.run(batch, moved, weights.view(), 1, Mode::inference).y, weights);
+        }
+        moved.data()[i] = u.data()[i];
+        numeric.data()[i] = static_cast<S>((f[0] - f[1]) / (2 * h));
+      }
+      CHECK(relative_error(base.du, numeric) <= Tol::gradient);
+      CHECK_FALSE(relative_error(Matrix<S>(rows, o.width), numeric) <= Tol::gradient);
+      auto& values = bench.store.values();
+      std::vector<double> differences(static_cast<std::size_t>(values.size()), 0.0);
+      for (const Segment& segment : bench.store.segments()) {
+        for (Index i = segment.begin; i < segment.begin + segment.size; ++i) {
+          const auto value = values[i];
+          double f[2];
+          for (int side = 0; side < 2; ++side) {
+            values[i] = value + static_cast<S>(side == 0 ? h : -h);
+            f[side] = weighted_sum(bench.run(batch, u, weights.view(), 1, Mode::inference).y, weights);
+          }
+          values[i] = value;
+          differences[static_cast<std::size_t>(i)] = (f[0] - f[1]) / (2 * h);
+        }
+      }
+      CHECK(relative_error(base.gradients, differences) <= Tol::gradient);
+    }
+  }
+
+  {
+    INFO("du is overwritten, added to or left out; parameter gradients accumulate");
+    Context<Backend> context = ContextFor<Backend>::make(1);
+    context.mode = Mode::training;
+    typename Layer<M, Backend, S>::Saved saved;
+    Matrix<S> y(rows, out), du(rows, o.width), twice = base.du;
+    bench.store.zero_gradients();
+    bench.layer.forward(context, batch, u, y, saved);
+    bench.layer.backward(context, batch, weights.view(), du, Write::overwrite, saved);
+    bench.layer.backward(context, batch, weights.view(), du, Write::add, saved);
+    bench.layer.backward(context, batch, weights.view(), {}, Write::none, saved);
+    for (S& x : twice) x += x;
+    CHECK(relative_error(du, twice) <= Tol::forward);
+    std::vector<double> total, thrice;
+    for (const auto g : bench.store.gradients()) total.push_back(static_cast<double>(g));
+    for (const double g : base.gradients) thrice.push_back(3 * g);
+    CHECK(relative_error(total, thrice) <= 10 * Tol::forward);
+  }
+
+  {
+    INFO("packed sequences do not see each other");
+    for (Index s = 0; s < batch.sequences; ++s) {
+      const Rows<const S> own = u.view().slice(batch.begin(s), batch.size(s));
+      Bench<M, Backend, S> copy({o.width, batch.length}, options);
+      const Results<S> alone = copy.run(packed.alone(s), own, weights.view().slice(batch.begin(s), batch.size(s)));
+      Matrix<S> expected_y(batch.size(s), out), expected_du(batch.size(s), o.width);
+      for (Index i = 0; i < batch.size(s); ++i) {
+        for (Index c = 0; c < out; ++c) expected_y(i, c) = base.y(batch.begin(s) + i, c);
+        for (Index c = 0; c < o.width; ++c) expected_du(i, c) = base.du(batch.begin(s) + i, c);
+      }
+      CHECK(relative_error(alone.y, expected_y) <= Tol::forward);
+      CHECK(relative_error(alone.du, expected_du) <= 10 * Tol::forward);
+    }
+  }
+
+  {
+    INFO("causal: nothing before a changed row changes");
+    const Index n = batch.length, longest = [&] {
+      Index s = 0;
+      while (batch.size(s) != n) ++s;
+      return s;
+    }();
+    const Batch one = packed.alone(longest);
+    Matrix<S> x = random_matrix<S>(n, o.width, 4, o.scale);
+    const Matrix<S> w = random_matrix<S>(n, out, 5);
+    const Matrix<S> before = bench.run(one, x, w.view(), 1, Mode::inference).y;
+    bool later_reaches_back = false, anything_moves = false;
+    for (Index t = 0; t < n; ++t) {
+      Matrix<S> changed = x;
+      for (Index c = 0; c < o.width; ++c) changed(t, c) += static_cast<S>(1 + c);
+      const Matrix<S> after = bench.run(one, changed, w.view(), 1, Mode::inference).y;
+      for (Index i = 0; i < n; ++i) {
+        for (Index c = 0; c < out; ++c) {
+          const bool differs = std::abs(static_cast<double>(after(i, c) - before(i, c))) > 1e-4;
+          if (i < t && differs) later_reaches_back = true;
+          if (i >= t && differs) anything_moves = true;
+        }
+      }
+    }
+    CHECK(anything_moves);
+    if (M::is_causal) CHECK_FALSE(later_reaches_back);
+  }
+
+  if constexpr (M::is_causal) {
+    {
+      INFO("stepping = forward, also from a copied state, several sequences side by side");
+      const Index n = batch.length, sequences = 3;
+      const Packed even(std::vector<Index>(static_cast<std::size_t>(sequences), n), o.vocabulary);
+      const Batch uniform{.sequences = sequences, .length = n, .tokens = even.tokens};
+      const Matrix<S> x = random_matrix<S>(sequences * n, o.width, 6, o.scale), w = random_matrix<S>(sequences * n, out, 7);
+      const Matrix<S> expected = bench.run(uniform, x, w.view(), 1, Mode::inference).y;
+      Context<Backend> context = ContextFor<Backend>::make(1);
+      auto state = bench.layer.make_state({.sequences = sequences, .capacity = n});
+      const Cost c = M::cost({o.width, n}, options, -1);
+      CHECK(state.size().scalars == c.state_scalars);
+      CHECK(state.size().integers == c.state_integers);
+      Matrix<S> y(sequences * n, out), u_t(sequences, o.width), y_t(sequences, out), again(sequences, out);
+      for (Index i = 0; i < n; ++i) {
+        std::vector<Token> tokens;
+        for (Index s = 0; s < sequences; ++s) {
+          tokens.push_back(even.tokens[static_cast<std::size_t>(s * n + i)]);
+          for (Index k = 0; k < o.width; ++k) u_t(s, k) = x(s * n + i, k);
+        }
+        auto copy = state;
+        bench.layer.step(context, copy, {i, tokens}, u_t, again);
+        bench.layer.step(context, state, {i, tokens}, u_t, y_t);
+        CHECK(relative_error(again, y_t) <= 0);
+        for (Index s = 0; s < sequences; ++s) {
+          for (Index k = 0; k < out; ++k) y(s * n + i, k) = y_t(s, k);
+        }
+      }
+      CHECK(relative_error(y, expected) <= 10 * Tol::forward);
+    }
+  }
+
+  {
+    INFO("views with a stride; any number of threads gives the same bits");
+    Matrix<S> wide(rows, o.width + 3), wide_weights(rows, out + 5);
+    for (Index i = 0; i < rows; ++i) {
+      for (Index c = 0; c < o.width; ++c) wide(i, c + 2) = u(i, c);
+      for (Index c = 0; c < out; ++c) wide_weights(i, c + 1) = weights(i, c);
+    }
+    for (const Index threads : {1, 2, 3}) {
+      const Results<S> r =
+          bench.run(batch, wide.view().columns(2, o.width), Rows<const S>(wide_weights.view().columns(1, out)), threads);
+      CHECK(relative_error(r.y, base.y) <= (threads == 1 ? Tol::forward : 0.0) + Tol::forward);
+      const Results<S> same = bench.run(batch, u, weights.view(), threads);
+      CHECK(relative_error(same.y, base.y) <= 0);
+      CHECK(relative_error(same.du, base.du) <= 0);
+      CHECK(relative_error(same.gradients, base.gradients) <= 0);
+    }
+  }
+
+  {
+    INFO("lengths of one and parameters counted; wrong shapes are refused");
+    CHECK(count_parameters(bench.layer) == M::cost({o.width, batch.length}, options, -1).parameters);
+    const Packed single({1}, o.vocabulary);
+    const Matrix<S> x = random_matrix<S>(1, o.width, 8, o.scale), w = random_matrix<S>(1, out, 9);
+    const Results<S> r = bench.run(single.view(), x, w.view());
+    for (const S value : r.y) CHECK(std::isfinite(static_cast<double>(value)));
+    Context<Backend> context = ContextFor<Backend>::make(1);
+    typename Layer<M, Backend, S>::Saved saved;
+    Matrix<S> narrow(rows, o.width - 1), y(rows, out), few(rows - 1, out);
+    CHECK_THROWS_AS(bench.layer.forward(context, batch, narrow, y, saved), Error);
+    CHECK_THROWS_AS(bench.layer.forward(context, batch, u, few, saved), Error);
+    CHECK_THROWS_AS((Layer<M, Backend, S>({0, 4}, options, Path("zero"))), Error);
+  }
+}
+
+}  // namespace coyote::test
