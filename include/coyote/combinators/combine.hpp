@@ -13,33 +13,55 @@ namespace coyote::inline v0 {
 ///     static constexpr Index output_width(Index a, Index b);       // 0: these widths do not fit together
 ///     static constexpr Cost cost(Dimensions, Index a, Index b);    // dims.width is that of the branches' common input
 ///
+///     struct Options { ... };                                      // optional: Combine then has them as `join`
+///
 /// and its maker is Junction<Join, Backend, Scalar>:
 ///
-///     Junction(Dimensions, Index a, Index b, Path);
-///     struct Saved; struct State;
+///     Junction(Dimensions, Index a, Index b, [const Options&,] Path);
+///     struct Saved;
+///     struct State;
 ///     void visit(V&);
 ///     void forward(Context&, const Batch&, Rows<const S> a, Rows<const S> b, Rows<S> y, Saved&) const;
-///     void backward(Context&, const Batch&, Rows<const S> a, Rows<const S> b, Rows<const S> dy, Rows<S> da, Rows<S> db, Saved&)
-///     const; State make_state(StateBounds) const; void step(Context&, State&, const Step&, Rows<const S> a, Rows<const S> b,
-///     Rows<S> y) const;
+///     void backward(Context&, const Batch&, Rows<const S> a, Rows<const S> b, Rows<const S> dy, Rows<S> da, Rows<S> db,
+///                   Saved&) const;
+///     State make_state(StateBounds) const;
+///     void step(Context&, State&, const Step&, Rows<const S> a, Rows<const S> b, Rows<S> y) const;
 ///
 /// backward overwrites da and db.
 template <class Join, class Backend, class S>
 class Junction;
 
-/// The options of both branches.
-template <class A, class B>
+/// The options of both branches, and of the join if it has any.
+template <class A, class B, class Join = void>
 struct CombineOptions {
   A left = {};
   B right = {};
+  Join join = {};
 };
+template <class A, class B>
+struct CombineOptions<A, B, void> {
+  A left = {};
+  B right = {};
+};
+
+namespace detail {
+template <class Join>
+struct JoinOptions {
+  using type = void;
+};
+template <class Join>
+requires requires { typename Join::Options; }
+struct JoinOptions<Join> {
+  using type = typename Join::Options;
+};
+}  // namespace detail
 
 /// y = Join(A(u), B(u)): two branches with the same input. Gate, Sum and the others are aliases of it.
 /// Saves both branches' outputs. Errors: branches whose widths do not fit together.
 template <class Join, class A, class B>
 struct Combine {
   using Parts = Types<A, B>;
-  using Options = CombineOptions<typename A::Options, typename B::Options>;
+  using Options = CombineOptions<typename A::Options, typename B::Options, typename detail::JoinOptions<Join>::type>;
   static constexpr bool is_causal = Join::is_causal && A::is_causal && B::is_causal;
   static constexpr bool is_input_dependent = Join::is_input_dependent || A::is_input_dependent || B::is_input_dependent;
   static constexpr bool state_is_bounded = Join::state_is_bounded && A::state_is_bounded && B::state_is_bounded;
@@ -78,7 +100,7 @@ class Layer<Combine<Join, A, B>, Backend, S> {
         left_(dims, options.left, path / "left"),
         right_(dims, options.right, path / "right"),
         output_width_(Join::output_width(left_.output_width(), right_.output_width())),
-        join_(dims, left_.output_width(), right_.output_width(), path) {
+        join_(make_join(dims, left_, right_, options, path)) {
     if (output_width_ < 1) {
       throw Error(std::string(path.view()), "two branches whose widths fit together",
                   words(left_.output_width(), " and ", right_.output_width()));
@@ -126,6 +148,15 @@ class Layer<Combine<Join, A, B>, Backend, S> {
   }
 
  private:
+  static constexpr J make_join(Dimensions dims, const Left& left, const Right& right,
+                               const typename Combine<Join, A, B>::Options& options, const Path& path) {
+    if constexpr (requires { options.join; }) {
+      return J(dims, left.output_width(), right.output_width(), options.join, path);
+    } else {
+      return J(dims, left.output_width(), right.output_width(), path);
+    }
+  }
+
   Path path_;
   Index width_;
   Left left_;
