@@ -44,9 +44,7 @@ class Arena {
   }
 
   Mark mark() const { return top_; }
-  void release(Mark mark) {
-    top_ = mark;
-  }
+  void release(Mark mark) { top_ = mark; }
 
   /// The largest number of bytes in use at once so far.
   std::size_t peak() const { return peak_; }
@@ -58,7 +56,7 @@ class Arena {
   class Block {
    public:
     explicit Block(Index bytes)
-        : data_(static_cast<std::byte*>(::operator new(static_cast<std::size_t>(bytes), std::align_val_t{64}))), bytes_(bytes) {}
+        : data_(static_cast<std::byte*>(::operator new (static_cast<std::size_t>(bytes), std::align_val_t{64}))), bytes_(bytes) {}
     Block(Block&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
     Block& operator=(Block&& other) noexcept {
       std::swap(data_, other.data_);
@@ -66,7 +64,7 @@ class Arena {
       return *this;
     }
     ~Block() {
-      if (data_ != nullptr) ::operator delete(data_, std::align_val_t{64});
+      if (data_ != nullptr) ::operator delete (data_, std::align_val_t{64});
     }
     std::byte* data() { return data_; }
     std::size_t bytes() const { return static_cast<std::size_t>(bytes_); }

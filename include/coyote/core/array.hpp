@@ -43,7 +43,7 @@ class Array {
     if (size == 0) return nullptr;
     const auto count = static_cast<std::size_t>(size);
     if (std::is_constant_evaluated()) return new T[count]();
-    T* data = static_cast<T*>(::operator new(count * sizeof(T), std::align_val_t{64}));
+    T* data = static_cast<T*>(::operator new (count * sizeof(T), std::align_val_t{64}));
     std::uninitialized_value_construct_n(data, count);
     return data;
   }
@@ -52,7 +52,7 @@ class Array {
       delete[] data_;
     } else if (data_ != nullptr) {
       std::destroy_n(data_, static_cast<std::size_t>(size_));
-      ::operator delete(data_, std::align_val_t{64});
+      ::operator delete (data_, std::align_val_t{64});
     }
   }
 

@@ -30,8 +30,8 @@ class Context;
 struct ContextBase {
   Mode mode = Mode::inference;
   Seed seed = {};
-  std::uint64_t step = 0;       ///< names the dropout draws of a training step
-  double auxiliary_loss = 0;    ///< layers with a penalty of their own add it here in a training forward
+  std::uint64_t step = 0;     ///< names the dropout draws of a training step
+  double auxiliary_loss = 0;  ///< layers with a penalty of their own add it here in a training forward
 
   constexpr bool training() const { return mode == Mode::training; }
 };

@@ -31,10 +31,7 @@ class Error : public std::runtime_error {
 namespace detail {
 inline std::string text(std::string_view value) { return std::string(value); }
 template <class T>
-  requires std::is_arithmetic_v<T>
-std::string text(T value) {
-  return std::to_string(value);
-}
+requires std::is_arithmetic_v<T> std::string text(T value) { return std::to_string(value); }
 }  // namespace detail
 
 /// Concatenates strings and numbers into one string: the wording of errors, without a stream.

@@ -37,10 +37,10 @@ struct Cost {
   Index parameters = 0;
   Index multiplications = 0;
   Index additions = 0;
-  Index functions = 0;        ///< exp, division, sqrt, sin and the like
-  Index state_scalars = 0;    ///< carried between decoding steps
-  Index state_integers = 0;   ///< index integers carried between decoding steps (token tables)
-  bool worst_case = false;    ///< the attended pairs depend on tokens and were not given: their upper bound was used
+  Index functions = 0;       ///< exp, division, sqrt, sin and the like
+  Index state_scalars = 0;   ///< carried between decoding steps
+  Index state_integers = 0;  ///< index integers carried between decoding steps (token tables)
+  bool worst_case = false;   ///< the attended pairs depend on tokens and were not given: their upper bound was used
 
   friend constexpr bool operator==(const Cost&, const Cost&) = default;
   constexpr Cost& operator+=(const Cost& other) {
@@ -129,7 +129,9 @@ class Layer;
 /// Does mixer M run on this backend with this scalar? (For a combinator: are its parts supported too?)
 namespace detail {
 template <class M, class B, class S>
-concept HasLayer = requires { sizeof(Layer<M, B, S>); };
+concept HasLayer = requires {
+  sizeof(Layer<M, B, S>);
+};
 
 template <class Parts, class B, class S>
 struct AllSupported;
@@ -150,7 +152,9 @@ struct AllSupported<Types<Ms...>, B, S> : std::bool_constant<(is_supported<Ms, B
 
 template <class M>
 constexpr void require_mixer() {
-  static_assert(Mixer<M>, "coyote: this is not a mixer: a mixer is an empty type with Parts, Options and facts (core/mixer.hpp lists them)");
+  static_assert(
+      Mixer<M>,
+      "coyote: this is not a mixer: a mixer is an empty type with Parts, Options and facts (core/mixer.hpp lists them)");
 }
 
 /// Asserts at the missing leaf, so that the first error line names it.
@@ -166,7 +170,8 @@ struct RequireLeaf {
                 "coyote: this mixer has no Layer on this backend and scalar: specialise coyote::Layer for it, or choose another");
 };
 template <class M, class B, class S>
-struct RequireSupport : std::conditional_t<std::same_as<typename M::Parts, Types<>>, RequireLeaf<M, B, S>, RequireParts<typename M::Parts, B, S>> {
+struct RequireSupport
+    : std::conditional_t<std::same_as<typename M::Parts, Types<>>, RequireLeaf<M, B, S>, RequireParts<typename M::Parts, B, S>> {
 };
 }  // namespace detail
 

@@ -33,10 +33,14 @@ struct Init {
   double value(Index row, Index column, Index rows, Index columns, const Stream& draws) const {
     const auto index = static_cast<std::uint64_t>(row * columns + column);
     switch (kind) {
-      case Kind::normal: return numbers[0] * draws.normal(index);
-      case Kind::uniform: return numbers[0] * (2 * draws.uniform(index) - 1);
-      case Kind::formula: return formula(row, column, rows, columns, numbers, draws);
-      case Kind::constant: break;
+      case Kind::normal:
+        return numbers[0] * draws.normal(index);
+      case Kind::uniform:
+        return numbers[0] * (2 * draws.uniform(index) - 1);
+      case Kind::formula:
+        return formula(row, column, rows, columns, numbers, draws);
+      case Kind::constant:
+        break;
     }
     return numbers[0];
   }
@@ -96,7 +100,7 @@ struct Segment {
 };
 
 /// Owns a layer's parameters: one flat buffer of values and, when it trains, one of gradients. Every parameter begins on
-/// a 64-byte boundary; the padding stays zero.
+/// a multiple of 16 elements; the padding stays zero.
 template <class P>
 class ParameterStore {
  public:
@@ -137,7 +141,8 @@ class ParameterStore {
   constexpr const List<Segment>& segments() const { return segments_; }
 
  private:
-  static constexpr Index alignment = 64 / (sizeof(P) < 64 ? static_cast<Index>(sizeof(P)) : 64);
+  /// Elements to a multiple of which every parameter is padded: 64 bytes of float, 128 of double.
+  static constexpr Index alignment = 16;
 
   struct Layout {
     using lays_out_memory = void;
@@ -189,7 +194,9 @@ struct NamedParameter {
 template <class P, class L>
 std::vector<NamedParameter<P>> parameters_of(L& layer) {
   std::vector<NamedParameter<P>> result;
-  auto collect = [&result](const Path& path, Parameter<P>& p) { result.push_back({std::string(path.view()), p.value, p.gradient}); };
+  auto collect = [&result](const Path& path, Parameter<P>& p) {
+    result.push_back({std::string(path.view()), p.value, p.gradient});
+  };
   layer.visit(collect);
   return result;
 }

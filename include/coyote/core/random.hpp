@@ -35,8 +35,8 @@ class Stream {
 
   /// 128 random bits: draw `index` of this stream.
   constexpr std::array<std::uint32_t, 4> bits(std::uint64_t index) const {
-    return philox({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32),
-                   static_cast<std::uint32_t>(step_), static_cast<std::uint32_t>(step_ >> 32)},
+    return philox({static_cast<std::uint32_t>(index), static_cast<std::uint32_t>(index >> 32), static_cast<std::uint32_t>(step_),
+                   static_cast<std::uint32_t>(step_ >> 32)},
                   key_);
   }
   /// Uniform integer below `bound` (1 .. 2^32), by multiplication: bias below bound / 2^64.

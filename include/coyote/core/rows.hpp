@@ -23,8 +23,7 @@ struct Rows {
   constexpr Rows(T* data_, Index rows_, Index width_, Index stride_) : data(data_), rows(rows_), width(width_), stride(stride_) {}
   /// A view of mutable elements reads as one of const elements.
   template <class U>
-    requires(std::same_as<T, const U>)
-  constexpr Rows(Rows<U> other) : Rows(other.data, other.rows, other.width, other.stride) {}
+  requires(std::same_as<T, const U>) constexpr Rows(Rows<U> other) : Rows(other.data, other.rows, other.width, other.stride) {}
 
   constexpr T* row(Index i) const { return data + i * stride; }
   constexpr T& operator()(Index i, Index c) const { return data[i * stride + c]; }

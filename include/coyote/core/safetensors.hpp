@@ -203,13 +203,19 @@ class Safetensors {
     return found == metadata_.end() ? nullptr : &found->second;
   }
 
+  /// Throws unless tensor `name` is there, with the type and shape of the matrix.
+  template <class T>
+  void require(std::string_view name, Rows<T> like) const {
+    const Tensor& tensor = require<T>(name);
+    if (tensor.shape.size() != 2 || tensor.shape[0] != like.rows || tensor.shape[1] != like.width) {
+      throw Error(detail::tensor_place(path_, name), words("shape [", like.rows, ", ", like.width, "]"), text_of(tensor.shape));
+    }
+  }
   /// Copies tensor `name` to a matrix of the same type and shape. Errors: no such tensor, another type or shape.
   template <class T>
   void copy(std::string_view name, Rows<T> to) const {
-    const Tensor& tensor = require<T>(name);
-    if (tensor.shape.size() != 2 || tensor.shape[0] != to.rows || tensor.shape[1] != to.width) {
-      throw Error(detail::tensor_place(path_, name), words("shape [", to.rows, ", ", to.width, "]"), text_of(tensor.shape));
-    }
+    require(name, to);
+    const Tensor& tensor = *find(name);
     const std::size_t row_bytes = static_cast<std::size_t>(to.width) * sizeof(T);
     if (row_bytes == 0) return;
     for (Index r = 0; r < to.rows; ++r) {

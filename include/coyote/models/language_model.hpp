@@ -52,6 +52,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
 
  public:
   using Scalar = S;
+  using BackendType = Backend;
   using Options = LanguageModelOptions<typename M::Options>;
 
   /// Kept between calls, so that a training step allocates nothing after the first.

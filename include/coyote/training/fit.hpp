@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <chrono>
+#include <vector>
+
+#include "coyote/tasks/sequences.hpp"
+#include "coyote/training/trainer.hpp"
+
+namespace coyote::inline v0 {
+
+/// Loss and accuracy of a model on sequences first .. first + count - 1 of a task's split, `batch` of them at a time.
+template <class Model, Task T>
+Evaluation evaluate(const Model& model, Context<typename Model::BackendType>& context, const T& task, Split split, Index count,
+                    Index batch, std::uint64_t first = 0) {
+  if (count < 1 || batch < 1)
+    throw Error("evaluate", "at least one sequence, in batches of at least one", words(count, " in ", batch));
+  const ModeScope mode(context, Mode::inference);
+  LabelledBatch data;
+  std::vector<Token> predicted;
+  Evaluation result;
+  double right = 0;
+  for (Index done = 0; done < count; done += batch) {
+    fill(task, split, first + static_cast<std::uint64_t>(done), std::min(batch, count - done), data);
+    const Batch view = data.view();
+    predicted.resize(view.labels.size());
+    const auto labels = static_cast<double>(view.labels.size());
+    result.loss += labels * model.loss(context, view, predicted);
+    for (std::size_t i = 0; i < predicted.size(); ++i) right += predicted[i] == view.labels[i] ? 1 : 0;
+    result.labels += static_cast<Index>(view.labels.size());
+  }
+  result.loss /= static_cast<double>(result.labels);
+  result.accuracy = right / static_cast<double>(result.labels);
+  return result;
+}
+
+struct FitOptions {
+  std::uint64_t steps = 1000;         ///< updates in all, those of a resumed run included
+  Index batch = 128;                  ///< sequences per update
+  std::uint64_t epoch = 0;            ///< sequences of a fixed training set, passed over in order; 0: new ones in every step
+  std::uint64_t evaluate_every = 50;  ///< updates between two looks at the validation stream
+  Index validation = 512;             ///< sequences of each look
+  double stop_above = 2;              ///< stop when validation accuracy exceeds this
+};
+
+/// A look at the validation stream.
+struct CurvePoint {
+  std::uint64_t step = 0;
+  double training_loss = 0;  ///< mean over the steps since the look before
+  double loss = 0, accuracy = 0;
+  double seconds = 0;  ///< of training so far, looks included
+};
+
+struct FitResult {
+  std::vector<CurvePoint> curve;
+  bool stopped_early = false;  ///< validation accuracy exceeded stop_above
+  double seconds = 0;
+};
+
+/// Trains on a task's stream until `steps` updates are made or the validation accuracy exceeds the goal. Step t sees
+/// sequences t * batch and on, so a resumed run sees what the whole run would have. `progress(step report, steps so far,
+/// result so far, a look was just taken)` is called after every update; when it returns false, training pauses.
+/// @param result  of the part of the run before a resume, or empty
+template <class Model, Task T, class Progress>
+FitResult fit(Trainer<Model>& trainer, const T& task, const FitOptions& options, Progress&& progress, FitResult result = {}) {
+  if (options.batch < 1) throw Error("fit", "at least one sequence per step", words(options.batch));
+  if (options.evaluate_every < 1) throw Error("fit", "at least one step between evaluations", words(options.evaluate_every));
+  if (task.vocabulary() > trainer.model().options().vocabulary) {
+    throw Error("fit", words("a model with the task's vocabulary of ", task.vocabulary()),
+                words(trainer.model().options().vocabulary));
+  }
+  if (task.longest() > trainer.model().options().length) {
+    throw Error("fit", words("a model for the task's length of ", task.longest()), words(trainer.model().options().length));
+  }
+  using Clock = std::chrono::steady_clock;
+  const auto begin = Clock::now();
+  const double before = result.seconds;
+  LabelledBatch data;
+  double loss = 0;
+  std::uint64_t since = 0;
+  while (trainer.steps() < options.steps && !result.stopped_early) {
+    std::uint64_t first = trainer.steps() * static_cast<std::uint64_t>(options.batch);
+    Index count = options.batch;
+    if (options.epoch > 0) {
+      const auto batch = static_cast<std::uint64_t>(options.batch), per_epoch = (options.epoch + batch - 1) / batch;
+      first = trainer.steps() % per_epoch * batch;
+      count = static_cast<Index>(std::min(batch, options.epoch - first));
+    }
+    fill(task, Split::training, first, count, data);
+    const StepReport report = trainer.step(data.view());
+    loss += report.loss;
+    ++since;
+    const bool look = trainer.steps() % options.evaluate_every == 0 || trainer.steps() == options.steps;
+    if (look) {
+      const Evaluation e =
+          evaluate(trainer.model(), trainer.context(), task, Split::validation, options.validation, options.batch);
+      result.stopped_early = e.accuracy > options.stop_above;
+      result.curve.push_back({trainer.steps(), loss / static_cast<double>(since), e.loss, e.accuracy, 0});
+      loss = 0;
+      since = 0;
+    }
+    result.seconds = before + std::chrono::duration<double>(Clock::now() - begin).count();
+    if (look) result.curve.back().seconds = result.seconds;
+    if (!progress(report, trainer.steps(), std::as_const(result), look)) break;
+  }
+  return result;
+}
+
+}  // namespace coyote::inline v0

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+#include <vector>
+
+#include "coyote/models/language_model.hpp"
+#include "coyote/training/adamw.hpp"
+#include "coyote/training/schedule.hpp"
+
+namespace coyote::inline v0 {
+
+struct TrainerOptions {
+  AdamWOptions adamw = {};
+  CosineSchedule schedule = {};
+  double clip = 0;  ///< largest norm of the whole gradient; 0: no clipping
+};
+
+/// What one training step saw, before its update.
+struct StepReport {
+  double loss = 0, accuracy = 0;
+  double auxiliary_loss = 0;
+  double gradient_norm = 0;
+  double rate = 0;
+};
+
+/// Trains a language model by AdamW: one step is forward, backward, clipping and update. After the first step of given
+/// bounds nothing allocates. The model and the context must outlive it; step t draws the same dropout whoever runs it.
+/// Errors: a loss, gradient or weight that is not finite stops training before the update, and the error says where.
+template <class Model>
+class Trainer {
+  using Backend = typename Model::BackendType;
+  using P = parameter_t<typename Model::Scalar>;
+
+ public:
+  Trainer(Model& model, Context<Backend>& context, const TrainerOptions& options)
+      : model_(model), context_(context), options_(options) {
+    options.schedule.check();
+    if (!(options.adamw.rate >= 0)) throw Error("Trainer", "a learning rate of at least 0", words(options.adamw.rate));
+    if (!(options.clip >= 0)) throw Error("Trainer", "a clipping norm of at least 0", words(options.clip));
+    model.enable_gradients();
+    first_ = Array<P>(model.parameters().values().size());
+    second_ = Array<P>(model.parameters().values().size());
+  }
+
+  Model& model() { return model_; }
+  Context<Backend>& context() { return context_; }
+  const TrainerOptions& options() const { return options_; }
+  /// Updates made so far.
+  std::uint64_t steps() const { return steps_; }
+
+  /// One update from a labelled batch.
+  StepReport step(const Batch& batch) {
+    ParameterStore<P>& store = model_.parameters();
+    clear<P>(context_, Rows<P>(store.gradients().data(), ceil_div(store.gradients().size(), line), line, line));
+    context_.step = steps_;
+    predicted_.resize(batch.labels.size());
+    StepReport report;
+    report.loss = model_.loss_and_gradients(context_, batch, saved_, predicted_);
+    report.auxiliary_loss = context_.auxiliary_loss;
+    report.gradient_norm = std::sqrt(sum_of_squares<P>(context_, store.gradients()));
+    if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) fail(report);
+    std::size_t right = 0;
+    for (std::size_t i = 0; i < predicted_.size(); ++i) right += predicted_[i] == batch.labels[i] ? 1u : 0u;
+    report.accuracy = static_cast<double>(right) / static_cast<double>(predicted_.size());
+    report.rate = options_.adamw.rate * options_.schedule.factor(steps_);
+    const double scale = options_.clip > 0 && report.gradient_norm > options_.clip ? options_.clip / report.gradient_norm : 1;
+    ++steps_;
+    adamw<P>(context_, options_.adamw, report.rate, steps_, scale, store, first_, second_);
+    return report;
+  }
+
+  /// Calls visit(kind, name, matrix) for all that training carries from step to step: the parameters (kind ""), and the two
+  /// moments of each ("adamw.first.", "adamw.second."). Checkpoints are made of it.
+  template <class Visit>
+  void visit_state(Visit&& visit) {
+    ParameterStore<P>& store = model_.parameters();
+    auto each = [&](const Path& path, Parameter<P>& p) {
+      visit("", path, p.value);
+      const Index at = p.value.data - store.values().data();
+      visit("adamw.first.", path, Rows<P>(first_.data() + at, p.rows, p.columns, p.value.stride));
+      visit("adamw.second.", path, Rows<P>(second_.data() + at, p.rows, p.columns, p.value.stride));
+    };
+    model_.visit(each);
+  }
+  void set_steps(std::uint64_t steps) { steps_ = steps; }
+
+ private:
+  static constexpr Index line = 16;  // the store pads every parameter to a multiple of it
+
+  [[noreturn]] void fail(const StepReport& report) {
+    std::string place = words("training step ", steps_ + 1), came;
+    auto look = [&](const Path& path, Parameter<P>& p) {
+      const auto bad = [](Rows<P> m) {
+        for (Index r = 0; r < m.rows; ++r) {
+          for (Index c = 0; c < m.width; ++c) {
+            if (!std::isfinite(static_cast<double>(m(r, c)))) return true;
+          }
+        }
+        return false;
+      };
+      if (!came.empty()) return;
+      if (bad(p.value)) came = words("NaN or infinity in the weights of ", path.view());
+    };
+    model_.visit(look);
+    auto look_at_gradients = [&](const Path& path, Parameter<P>& p) {
+      for (Index i = 0; came.empty() && i < p.size(); ++i) {
+        if (!std::isfinite(static_cast<double>(p.gradient(i / p.columns, i % p.columns)))) {
+          came = words("a loss of ", report.loss, " and NaN or infinity in the gradient of ", path.view());
+        }
+      }
+    };
+    model_.visit(look_at_gradients);
+    if (came.empty()) came = words("a loss of ", report.loss, " and a gradient of norm ", report.gradient_norm);
+    throw Error(place, "a finite loss and gradient (a lower learning rate, clipping or other initial values may help)", came);
+  }
+
+  Model& model_;
+  Context<Backend>& context_;
+  TrainerOptions options_;
+  Array<P> first_, second_;
+  std::uint64_t steps_ = 0;
+  typename Model::Saved saved_;
+  std::vector<Token> predicted_;
+};
+
+}  // namespace coyote::inline v0
