@@ -52,7 +52,8 @@ inline std::vector<double> linear_ticks(double from, double to, int wanted) {
   const double raw = (to - from) / wanted, power = std::pow(10, std::floor(std::log10(raw)));
   const double unit = power * (raw / power <= 1.001 ? 1 : raw / power <= 2.001 ? 2 : raw / power <= 5.001 ? 5 : 10);
   std::vector<double> ticks;
-  for (double i = std::ceil(from / unit - 1e-9); i * unit <= to + 1e-9 * unit; ++i) ticks.push_back(i * unit);
+  for (double i = std::ceil(from / unit - 1e-9); i * unit <= to + 1e-9 * unit; ++i)
+    ticks.push_back(i * unit + 0.0);  // + 0 turns -0 into 0
   return ticks;
 }
 
