@@ -163,7 +163,11 @@ struct RequireSupport;
 template <class Parts, class B, class S>
 struct RequireParts;
 template <class... Ms, class B, class S>
-struct RequireParts<Types<Ms...>, B, S> : RequireSupport<Ms, B, S>... {};
+struct RequireParts<Types<Ms...>, B, S> {
+  // Not base classes: a mixer may have the same part twice.
+  static constexpr bool checked = (true && ... && (sizeof(RequireSupport<Ms, B, S>) > 0));
+  static_assert(checked);
+};
 template <class M, class B, class S>
 struct RequireLeaf {
   static_assert(HasLayer<M, B, S>,

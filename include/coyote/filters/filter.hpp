@@ -55,7 +55,9 @@ concept Recurs = requires(Index n, const typename F::Options& options) {
 };
 /// The filter has a maker on this backend and scalar.
 template <class F, class B, class S>
-concept HasTaps = requires { sizeof(Taps<F, B, S>); };
+concept HasTaps = requires {
+  sizeof(Taps<F, B, S>);
+};
 
 /// Writes the first taps.rows taps of a filter inside another one, whether it makes or stores them.
 template <class T, class C, class P>

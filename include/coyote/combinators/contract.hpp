@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/combinators/combine.hpp"
+
+namespace coyote::inline v0 {
+
+/// A vector times a matrix, head by head: a [.., H*E] and b [.., H*E*F] become y [.., H*F] with
+/// y[g*F + j] = sum_i a[g*E + i] * b[(g*E + i)*F + j]. E = F = 1 is the elementwise product.
+template <Index E, Index F = E>
+struct Contraction {
+  static_assert(E >= 1 && F >= 1, "coyote: a Contraction has heads of at least one channel");
+  static constexpr bool is_causal = true, is_input_dependent = false, state_is_bounded = true;
+  static constexpr Degree degree(Degree a, Degree b) { return a + b; }
+  static constexpr Index output_width(Index a, Index b) { return a % E == 0 && a * F == b ? a / E * F : 0; }
+  static constexpr Cost cost(Dimensions dims, Index a, Index) {
+    return {.multiplications = dims.length * a * F, .additions = dims.length * (a / E) * (E - 1) * F};
+  }
+};
+
+/// Contract<E, A, B>: y[g,j] = sum_i A(u)[g,i] * B(u)[g,i,j] for heads of E channels. Saves both branches' outputs. Cost:
+/// B*L*D*E multiplications and B*L*D*(E-1) additions beyond its branches. Errors: a right branch that is not E times as wide
+/// as the left one; a width that E does not divide.
+template <Index E, class A, class B>
+using Contract = Combine<Contraction<E>, A, B>;
+
+template <Index E, Index F, class Backend, class S>
+class Junction<Contraction<E, F>, Backend, S> {
+ public:
+  using Saved = NothingSaved;
+  using State = NoState;
+  constexpr Junction(Dimensions, Index, Index, Path) {}
+  template <class V>
+  constexpr void visit(V&) {}
+  constexpr void forward(Context<Backend>& context, const Batch&, Rows<const S> a, Rows<const S> b, Rows<S> y, Saved&) const {
+    context.for_rows(y.rows, b.width, [&](Index row) {
+      const S *left = a.row(row), *right = b.row(row);
+      S* to = y.row(row);
+      for (Index g = 0; g < a.width / E; ++g) {
+        for (Index j = 0; j < F; ++j) {
+          S sum = left[g * E] * right[g * E * F + j];
+          for (Index i = 1; i < E; ++i) sum += left[g * E + i] * right[(g * E + i) * F + j];
+          to[g * F + j] = sum;
+        }
+      }
+    });
+  }
+  constexpr void backward(Context<Backend>& context, const Batch&, Rows<const S> a, Rows<const S> b, Rows<const S> dy, Rows<S> da,
+                          Rows<S> db, Saved&) const {
+    context.for_rows(dy.rows, 2 * b.width, [&](Index row) {
+      const S *left = a.row(row), *right = b.row(row), *from = dy.row(row);
+      S *dleft = da.row(row), *dright = db.row(row);
+      for (Index k = 0; k < a.width; ++k) {
+        const S* gradient = from + k / E * F;
+        S sum = gradient[0] * right[k * F];
+        for (Index j = 1; j < F; ++j) sum += gradient[j] * right[k * F + j];
+        dleft[k] = sum;
+        for (Index j = 0; j < F; ++j) dright[k * F + j] = left[k] * gradient[j];
+      }
+    });
+  }
+  constexpr State make_state(StateBounds) const { return {}; }
+  constexpr void step(Context<Backend>& context, State&, const Step&, Rows<const S> a, Rows<const S> b, Rows<S> y) const {
+    Saved saved;
+    forward(context, {}, a, b, y, saved);
+  }
+};
+
+}  // namespace coyote::inline v0

@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/filters/filter.hpp"
+
+namespace coyote::inline v0 {
+
+/// The options of a filter and of the skip around it.
+template <class Filter>
+struct SkipOptions {
+  Filter filter = {};
+  Init skip = Init::normal(1);
+};
+
+/// h * z + skip z as one filter: F's taps with skip[c] added to tap 0.
+/// Parameters: F's, and skip [1, D], N(0, 1). State: F's. Cost: F's, and D multiplications and additions a row (textbook; one
+/// addition a channel where taps are made). (A skip of weight 1 that does not train is Sum<LongConv<F>, Identity>.)
+template <class F>
+struct WithSkip {
+  static_assert(Filter<F>, "coyote: the argument of WithSkip is a filter (filters/filter.hpp says what one has)");
+  using Options = SkipOptions<typename F::Options>;
+  static constexpr bool state_is_bounded = F::state_is_bounded;
+  static constexpr Index state_scalars(Index channels, Index length, const Options& options) {
+    return F::state_scalars(channels, length, options.filter);
+  }
+  static constexpr Cost cost(Index channels, Index length, const Options& options) {
+    Cost cost = F::cost(channels, length, options.filter) + Cost{.parameters = channels};
+    if constexpr (!detail::Recurs<F>) cost += products(channels, length);
+    return cost;
+  }
+  static constexpr Cost recurrence(Index channels, Index length, const Options& options) requires detail::Recurs<F> {
+    return F::recurrence(channels, length, options.filter) + products(channels, length);
+  }
+
+ private:
+  static constexpr Cost products(Index channels, Index length) {
+    return {.multiplications = channels * length, .additions = channels * length};
+  }
+};
+
+namespace detail {
+
+/// WithSkip without decoding.
+template <class F, class Backend, class S>
+class SkipTaps {
+  using P = parameter_t<S>;
+
+ protected:
+  using Inner = Taps<F, Backend, S>;
+
+ public:
+  struct Saved {
+    typename Inner::Saved inner;
+  };
+
+  constexpr SkipTaps(Index channels, Index length, const typename WithSkip<F>::Options& options, Path path)
+      : path_(path), inner_(channels, length, options.filter, path), skip_(1, channels, options.skip) {}
+
+  template <class V>
+  constexpr void visit(V& v) {
+    inner_.visit(v);
+    visit_parameter(v, path_ / "skip", skip_);
+  }
+
+  constexpr void generate(Context<Backend>& context, Rows<P> taps, Saved& saved) const {
+    generate_taps(inner_, context, taps, saved.inner);
+    for (Index c = 0; c < taps.width; ++c) taps(0, c) += skip_.value(0, c);
+  }
+  constexpr void backward(Context<Backend>& context, Rows<const P> dtaps, Saved& saved) const {
+    if (skip_.trains()) {
+      for (Index c = 0; c < dtaps.width; ++c) skip_.gradient(0, c) += dtaps(0, c);
+    }
+    backward_taps(inner_, context, dtaps, saved.inner);
+  }
+
+ protected:
+  Path path_;
+  Inner inner_;
+  Parameter<P> skip_;
+};
+
+}  // namespace detail
+
+template <class F, class Backend, class S>
+requires detail::HasTaps<F, Backend, S>
+class Taps<WithSkip<F>, Backend, S> : public detail::SkipTaps<F, Backend, S> {
+ public:
+  using detail::SkipTaps<F, Backend, S>::SkipTaps;
+};
+
+template <class F, class Backend, class S>
+requires(detail::HasTaps<F, Backend, S>&& detail::StepsTaps<Taps<F, Backend, S>>) class Taps<WithSkip<F>, Backend, S>
+    : public detail::SkipTaps<F, Backend, S> {
+  using Base = detail::SkipTaps<F, Backend, S>;
+  using P = parameter_t<S>;
+
+ public:
+  using Base::Base;
+  using State = typename Base::Inner::State;
+
+  constexpr State make_state(StateBounds bounds) const { return this->inner_.make_state(bounds); }
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+    this->inner_.step(context, state, at, u, y);
+    for (Index s = 0; s < u.rows; ++s) {
+      for (Index c = 0; c < u.width; ++c) {
+        y(s, c) = static_cast<S>(static_cast<P>(y(s, c)) + this->skip_.value(0, c) * static_cast<P>(u(s, c)));
+      }
+    }
+  }
+};
+
+}  // namespace coyote::inline v0
