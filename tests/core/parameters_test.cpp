@@ -41,13 +41,13 @@ constexpr bool works_in_constant_evaluation() {
   toy.bias.value(0, 4) = 3;
   toy.packed.gradient(0, 0) = 5;
   store.zero_gradients();
-  return cy::count_parameters(toy) == 23 && store.values()[24 + 4] == 3 && toy.packed.gradient(0, 0) == 0;
+  return cy::count_parameters(toy) == 23 && store.values()[32 + 4] == 3 && toy.packed.gradient(0, 0) == 0;
 }
 static_assert(works_in_constant_evaluation());
 
 }  // namespace
 
-TEST_CASE("each parameter begins on a 64-byte boundary of one buffer") {
+TEST_CASE("each parameter begins on a multiple of 16 elements of one buffer") {
   Toy<float> toy;
   cy::ParameterStore<float> store;
   store.bind(toy);
@@ -55,7 +55,7 @@ TEST_CASE("each parameter begins on a 64-byte boundary of one buffer") {
   CHECK(store.segments()[0].begin == 0);
   CHECK(store.segments()[0].size == 18);
   CHECK(store.segments()[0].decays);
-  CHECK(store.segments()[1].begin == 32);  // 18 floats, rounded up to 64 bytes
+  CHECK(store.segments()[1].begin == 32);  // 18, rounded up to a multiple of 16
   CHECK(store.segments()[1].size == 5);
   CHECK(!store.segments()[1].decays);
   CHECK(store.values().size() == 48);
