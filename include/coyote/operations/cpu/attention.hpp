@@ -79,7 +79,7 @@ inline void mask_scores(S* scores, Index keys, Index first_key, Index first_quer
       S* at = scores + j * tile_columns<S> + r * lanes<S>;
       const Vec<I> key = broadcast<I>(static_cast<I>(first_key + j));
       const Vec<S> x = load(at);
-      store<S>(at, (key > query) | (key < least) ? nothing : x);
+      store<S>(at, ((key > query) | (key < least)) ? nothing : x);
     }
   }
 }

@@ -54,7 +54,7 @@ void loss_block(Rows<const S> hidden, Rows<const S> embedding, const Token* labe
     for (Index v = 0; v < vocabulary; ++v) {
       const Vec<I> here = broadcast<I>(static_cast<I>(v));
       COYOTE_UNROLL for (int r = 0; r < tile_registers; ++r) {
-        best[r] = (load(scores + v * wide + r * step) == most[r]) & (here < best[r]) ? here : best[r];
+        best[r] = ((load(scores + v * wide + r * step) == most[r]) & (here < best[r])) ? here : best[r];
       }
     }
     for (Index i = 0; i < count; ++i) {
