@@ -86,10 +86,45 @@ struct Results {
   std::vector<double> gradients;
 };
 
+/// Checks with a place and a purpose. Not templates and not macros at the place of use: each doctest macro costs much compile
+/// time, and every mixer on every backend passes all of these.
+struct Expect {
+  std::string place;
+
+  void at_most(const char* what, double error, double tolerance) const {
+    INFO(place << ": " << what);
+    CHECK(error <= tolerance);
+  }
+  /// For negative controls: NaN passes.
+  void above(const char* what, double error, double tolerance) const {
+    INFO(place << ": " << what);
+    CHECK_FALSE(error <= tolerance);
+  }
+  void equal(const char* what, Index a, Index b) const {
+    INFO(place << ": " << what);
+    CHECK(a == b);
+  }
+  void holds(const char* what, bool condition) const {
+    INFO(place << ": " << what);
+    CHECK(condition);
+  }
+};
+
+template <class F>
+bool throws_error(F&& f) {
+  try {
+    f();
+  } catch (const Error&) {
+    return true;
+  }
+  return false;
+}
+
 /// A layer with parameters drawn from N(0, 0.3^2) around their initial values, so that biases and skips matter too.
 template <class M, class Backend, class S>
 struct Bench {
-  Layer<M, Backend, S> layer;
+  using L = Layer<M, Backend, S>;
+  L layer;
   ParameterStore<parameter_t<S>> store;
 
   Bench(Dimensions dims, const typename M::Options& options) : layer(dims, options, Path("test")) {
@@ -107,6 +142,20 @@ struct Bench {
     layer.visit(stir);
   }
 
+  // One place each where a layer is called, so that its code is compiled once.
+  [[gnu::noinline]] void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y,
+                                 typename L::Saved& saved) const {
+    layer.forward(context, batch, u, y, saved);
+  }
+  [[gnu::noinline]] void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
+                                  typename L::Saved& saved) const {
+    layer.backward(context, batch, dy, du, write, saved);
+  }
+  template <class State>
+  [[gnu::noinline]] void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+    layer.step(context, state, at, u, y);
+  }
+
   /// Forward and backward of a loss sum(weights * y), with unwritten memory full of NaN.
   Results<S> run(const Batch& batch, Rows<const S> u, Rows<const S> weights, Index threads = 1, Mode mode = Mode::training) {
     Context<Backend> context = ContextFor<Backend>::make(threads);
@@ -115,23 +164,23 @@ struct Bench {
     Results<S> r{Matrix<S>(u.rows, out), Matrix<S>(u.rows, u.width), {}};
     for (S& x : r.y) x = static_cast<S>(NAN);
     for (S& x : r.du) x = static_cast<S>(NAN);
-    typename Layer<M, Backend, S>::Saved saved;
-    layer.forward(context, batch, u, r.y, saved);
+    typename L::Saved saved;
+    forward(context, batch, u, r.y, saved);
     if (mode == Mode::training) {
       store.zero_gradients();
-      layer.backward(context, batch, weights, r.du, Write::overwrite, saved);
+      backward(context, batch, weights, r.du, Write::overwrite, saved);
       for (const auto g : store.gradients()) r.gradients.push_back(static_cast<double>(g));
     }
     return r;
   }
+  /// sum(weights * y) in inference.
+  double loss(const Batch& batch, Rows<const S> u, const Matrix<S>& weights) {
+    const Matrix<S> y = run(batch, u, weights.view(), 1, Mode::inference).y;
+    double sum = 0;
+    for (Index i = 0; i < y.size(); ++i) sum += static_cast<double>(y.data()[i]) * static_cast<double>(weights.data()[i]);
+    return sum;
+  }
 };
-
-template <class S>
-double weighted_sum(const Matrix<S>& y, const Matrix<S>& weights) {
-  double sum = 0;
-  for (Index i = 0; i < y.size(); ++i) sum += static_cast<double>(y.data()[i]) * static_cast<double>(weights.data()[i]);
-  return sum;
-}
 
 struct ConformanceOptions {
   Index width = 6;
@@ -148,108 +197,90 @@ struct ConformanceOptions {
 template <class M, class Backend, class S>
 void conforms(const ConformanceOptions& o = {}, const typename M::Options& options = {}) {
   using Tol = Tolerance<S>;
+  const Expect expect{words("width ", o.width)};
   const Packed packed(o.lengths, o.vocabulary);
   const Batch batch = packed.view();
   const Index rows = batch.rows();
   Bench<M, Backend, S> bench({o.width, batch.length}, options);
   const Index out = bench.layer.output_width();
-  CAPTURE(o.width);
-  CHECK(out == M::output_width(o.width));
+  expect.equal("output width as the type says", out, M::output_width(o.width));
   const Matrix<S> u = random_matrix<S>(rows, o.width, 1, o.scale), weights = random_matrix<S>(rows, out, 2);
   const Results<S> base = bench.run(batch, u, weights.view());
   const Results<S> inference = bench.run(batch, u, weights.view(), 1, Mode::inference);
-  const bool same_in_inference = relative_error(inference.y, base.y) <= Tol::forward;
-  CHECK(same_in_inference);
+  expect.at_most("inference = training", relative_error(inference.y, base.y), Tol::forward);
 
-  {
-    INFO("negative control: the comparison rejects zeros, slight errors and NaN");
+  {  // Negative control: the comparison rejects zeros, slight errors and NaN.
     Matrix<S> zeros(rows, out), slightly = base.y, nan = base.y;
     for (S& x : slightly) x += static_cast<S>(100 * Tol::forward * (1 + std::abs(static_cast<double>(x))));
     nan.data()[0] = static_cast<S>(NAN);
-    CHECK_FALSE(relative_error(zeros, base.y) <= Tol::gradient);
-    CHECK_FALSE(relative_error(slightly, base.y) <= Tol::forward);
-    CHECK_FALSE(relative_error(nan, base.y) <= 1);
+    expect.above("zeros are rejected", relative_error(zeros, base.y), Tol::gradient);
+    expect.above("slight errors are rejected", relative_error(slightly, base.y), Tol::forward);
+    expect.above("NaN is rejected", relative_error(nan, base.y), 1);
   }
 
-  {
-    INFO("gradients agree with finite differences");
-    if (std::same_as<S, double> && o.gradients) {
-      const double h = 1e-5;
+  if constexpr (std::same_as<S, double>) {  // Gradients agree with finite differences.
+    const double h = 1e-5;
+    const auto slope = [&](S& x, Rows<const S> in) {
+      const S value = x;
+      x = value + h;
+      const double above = bench.loss(batch, in, weights);
+      x = value - h;
+      const double below = bench.loss(batch, in, weights);
+      x = value;
+      return (above - below) / (2 * h);
+    };
+    if (o.gradients) {
       Matrix<S> moved = u, numeric(rows, o.width);
-      for (Index i = 0; i < u.size(); ++i) {
-        double f[2];
-        for (int side = 0; side < 2; ++side) {
-          moved.data()[i] = u.data()[i] + static_cast<S>(side == 0 ? h : -h);
-          f[side] = weighted_sum(bench.run(batch, moved, weights.view(), 1, Mode::inference).y, weights);
-        }
-        moved.data()[i] = u.data()[i];
-        numeric.data()[i] = static_cast<S>((f[0] - f[1]) / (2 * h));
-      }
-      CHECK(relative_error(base.du, numeric) <= Tol::gradient);
-      CHECK_FALSE(relative_error(Matrix<S>(rows, o.width), numeric) <= Tol::gradient);
+      for (Index i = 0; i < u.size(); ++i) numeric.data()[i] = slope(moved.data()[i], std::as_const(moved).view());
+      expect.at_most("gradient by the input", relative_error(base.du, numeric), Tol::gradient);
+      expect.above("a gradient of zero is rejected", relative_error(Matrix<S>(rows, o.width), numeric), Tol::gradient);
       auto& values = bench.store.values();
       std::vector<double> differences(static_cast<std::size_t>(values.size()), 0.0);
       for (const Segment& segment : bench.store.segments()) {
         for (Index i = segment.begin; i < segment.begin + segment.size; ++i) {
-          const auto value = values[i];
-          double f[2];
-          for (int side = 0; side < 2; ++side) {
-            values[i] = value + static_cast<S>(side == 0 ? h : -h);
-            f[side] = weighted_sum(bench.run(batch, u, weights.view(), 1, Mode::inference).y, weights);
-          }
-          values[i] = value;
-          differences[static_cast<std::size_t>(i)] = (f[0] - f[1]) / (2 * h);
+          differences[static_cast<std::size_t>(i)] = slope(values[i], u);
         }
       }
-      CHECK(relative_error(base.gradients, differences) <= Tol::gradient);
+      expect.at_most("gradients of parameters", relative_error(base.gradients, differences), Tol::gradient);
     }
   }
 
-  {
-    INFO("du is overwritten, added to or left out; parameter gradients accumulate");
+  {  // du is overwritten, added to or left out; parameter gradients accumulate.
     Context<Backend> context = ContextFor<Backend>::make(1);
     context.mode = Mode::training;
     typename Layer<M, Backend, S>::Saved saved;
     Matrix<S> y(rows, out), du(rows, o.width), twice = base.du;
     bench.store.zero_gradients();
-    bench.layer.forward(context, batch, u, y, saved);
-    bench.layer.backward(context, batch, weights.view(), du, Write::overwrite, saved);
-    bench.layer.backward(context, batch, weights.view(), du, Write::add, saved);
-    bench.layer.backward(context, batch, weights.view(), {}, Write::none, saved);
+    bench.forward(context, batch, u, y, saved);
+    bench.backward(context, batch, weights.view(), du, Write::overwrite, saved);
+    bench.backward(context, batch, weights.view(), du, Write::add, saved);
+    bench.backward(context, batch, weights.view(), {}, Write::none, saved);
     for (S& x : twice) x += x;
-    CHECK(relative_error(du, twice) <= Tol::forward);
+    expect.at_most("du is added to", relative_error(du, twice), Tol::forward);
     std::vector<double> total, thrice;
     for (const auto g : bench.store.gradients()) total.push_back(static_cast<double>(g));
     for (const double g : base.gradients) thrice.push_back(3 * g);
-    CHECK(relative_error(total, thrice) <= 10 * Tol::forward);
+    expect.at_most("parameter gradients accumulate", relative_error(total, thrice), 10 * Tol::forward);
   }
 
-  {
-    INFO("packed sequences do not see each other");
-    for (Index s = 0; s < batch.sequences; ++s) {
-      const Rows<const S> own = u.view().slice(batch.begin(s), batch.size(s));
-      Bench<M, Backend, S> copy({o.width, batch.length}, options);
-      const Results<S> alone = copy.run(packed.alone(s), own, weights.view().slice(batch.begin(s), batch.size(s)));
-      Matrix<S> expected_y(batch.size(s), out), expected_du(batch.size(s), o.width);
-      for (Index i = 0; i < batch.size(s); ++i) {
-        for (Index c = 0; c < out; ++c) expected_y(i, c) = base.y(batch.begin(s) + i, c);
-        for (Index c = 0; c < o.width; ++c) expected_du(i, c) = base.du(batch.begin(s) + i, c);
-      }
-      CHECK(relative_error(alone.y, expected_y) <= Tol::forward);
-      CHECK(relative_error(alone.du, expected_du) <= 10 * Tol::forward);
+  for (Index s = 0; s < batch.sequences; ++s) {  // Packed sequences do not see each other.
+    const Rows<const S> own = u.view().slice(batch.begin(s), batch.size(s));
+    const Results<S> alone = bench.run(packed.alone(s), own, weights.view().slice(batch.begin(s), batch.size(s)));
+    Matrix<S> expected_y(batch.size(s), out), expected_du(batch.size(s), o.width);
+    for (Index i = 0; i < batch.size(s); ++i) {
+      for (Index c = 0; c < out; ++c) expected_y(i, c) = base.y(batch.begin(s) + i, c);
+      for (Index c = 0; c < o.width; ++c) expected_du(i, c) = base.du(batch.begin(s) + i, c);
     }
+    expect.at_most("packed = separate", relative_error(alone.y, expected_y), Tol::forward);
+    expect.at_most("packed = separate, backward", relative_error(alone.du, expected_du), 10 * Tol::forward);
   }
 
-  {
-    INFO("causal: nothing before a changed row changes");
-    const Index n = batch.length, longest = [&] {
-      Index s = 0;
-      while (batch.size(s) != n) ++s;
-      return s;
-    }();
+  {  // Causal: nothing before a changed row changes.
+    const Index n = batch.length;
+    Index longest = 0;
+    while (batch.size(longest) != n) ++longest;
     const Batch one = packed.alone(longest);
-    Matrix<S> x = random_matrix<S>(n, o.width, 4, o.scale);
-    const Matrix<S> w = random_matrix<S>(n, out, 5);
+    const Matrix<S> x = random_matrix<S>(n, o.width, 4, o.scale), w = random_matrix<S>(n, out, 5);
     const Matrix<S> before = bench.run(one, x, w.view(), 1, Mode::inference).y;
     bool later_reaches_back = false, anything_moves = false;
     for (Index t = 0; t < n; ++t) {
@@ -264,74 +295,103 @@ void conforms(const ConformanceOptions& o = {}, const typename M::Options& optio
         }
       }
     }
-    CHECK(anything_moves);
-    if (M::is_causal) CHECK_FALSE(later_reaches_back);
+    expect.holds("a changed row changes something", anything_moves);
+    if (M::is_causal) expect.holds("nothing before a changed row changes", !later_reaches_back);
   }
 
-  if constexpr (M::is_causal) {
-    {
-      INFO("stepping = forward, also from a copied state, several sequences side by side");
-      const Index n = batch.length, sequences = 3;
-      const Packed even(std::vector<Index>(static_cast<std::size_t>(sequences), n), o.vocabulary);
-      const Batch uniform{.sequences = sequences, .length = n, .tokens = even.tokens};
-      const Matrix<S> x = random_matrix<S>(sequences * n, o.width, 6, o.scale), w = random_matrix<S>(sequences * n, out, 7);
-      const Matrix<S> expected = bench.run(uniform, x, w.view(), 1, Mode::inference).y;
-      Context<Backend> context = ContextFor<Backend>::make(1);
-      auto state = bench.layer.make_state({.sequences = sequences, .capacity = n});
-      const Cost c = M::cost({o.width, n}, options, -1);
-      CHECK(state.size().scalars == c.state_scalars);
-      CHECK(state.size().integers == c.state_integers);
-      Matrix<S> y(sequences * n, out), u_t(sequences, o.width), y_t(sequences, out), again(sequences, out);
-      for (Index i = 0; i < n; ++i) {
-        std::vector<Token> tokens;
-        for (Index s = 0; s < sequences; ++s) {
-          tokens.push_back(even.tokens[static_cast<std::size_t>(s * n + i)]);
-          for (Index k = 0; k < o.width; ++k) u_t(s, k) = x(s * n + i, k);
-        }
-        auto copy = state;
-        bench.layer.step(context, copy, {i, tokens}, u_t, again);
-        bench.layer.step(context, state, {i, tokens}, u_t, y_t);
-        CHECK(relative_error(again, y_t) <= 0);
-        for (Index s = 0; s < sequences; ++s) {
-          for (Index k = 0; k < out; ++k) y(s * n + i, k) = y_t(s, k);
-        }
+  if constexpr (M::is_causal) {  // Stepping = forward, also from a copied state, several sequences side by side.
+    const Index n = batch.length, sequences = 3;
+    const Packed even(std::vector<Index>(static_cast<std::size_t>(sequences), n), o.vocabulary);
+    const Batch uniform{.sequences = sequences, .length = n, .tokens = even.tokens};
+    const Matrix<S> x = random_matrix<S>(sequences * n, o.width, 6, o.scale), w = random_matrix<S>(sequences * n, out, 7);
+    const Matrix<S> expected = bench.run(uniform, x, w.view(), 1, Mode::inference).y;
+    Context<Backend> context = ContextFor<Backend>::make(1);
+    auto state = bench.layer.make_state({.sequences = sequences, .capacity = n});
+    const Cost c = M::cost({o.width, n}, options, -1);
+    expect.equal("state scalars", state.size().scalars, c.state_scalars);
+    expect.equal("state integers", state.size().integers, c.state_integers);
+    Matrix<S> y(sequences * n, out), u_t(sequences, o.width), y_t(sequences, out), again(sequences, out);
+    for (Index i = 0; i < n; ++i) {
+      std::vector<Token> tokens;
+      for (Index s = 0; s < sequences; ++s) {
+        tokens.push_back(even.tokens[static_cast<std::size_t>(s * n + i)]);
+        for (Index k = 0; k < o.width; ++k) u_t(s, k) = x(s * n + i, k);
       }
-      CHECK(relative_error(y, expected) <= 10 * Tol::forward);
+      auto copy = state;
+      bench.step(context, copy, {i, tokens}, u_t, again);
+      bench.step(context, state, {i, tokens}, u_t, y_t);
+      expect.at_most("a copied state goes on alike", relative_error(again, y_t), 0);
+      for (Index s = 0; s < sequences; ++s) {
+        for (Index k = 0; k < out; ++k) y(s * n + i, k) = y_t(s, k);
+      }
     }
+    expect.at_most("stepped = forward", relative_error(y, expected), 10 * Tol::forward);
   }
 
-  {
-    INFO("views with a stride; any number of threads gives the same bits");
+  {  // Views with a stride; any number of threads gives the same bits.
     Matrix<S> wide(rows, o.width + 3), wide_weights(rows, out + 5);
     for (Index i = 0; i < rows; ++i) {
       for (Index c = 0; c < o.width; ++c) wide(i, c + 2) = u(i, c);
       for (Index c = 0; c < out; ++c) wide_weights(i, c + 1) = weights(i, c);
     }
+    const Results<S> strided =
+        bench.run(batch, wide.view().columns(2, o.width), Rows<const S>(wide_weights.view().columns(1, out)));
+    expect.at_most("strided views", relative_error(strided.y, base.y), Tol::forward);
+    expect.at_most("strided views, backward", relative_error(strided.du, base.du), 10 * Tol::forward);
     for (const Index threads : {1, 2, 3}) {
-      const Results<S> r =
-          bench.run(batch, wide.view().columns(2, o.width), Rows<const S>(wide_weights.view().columns(1, out)), threads);
-      CHECK(relative_error(r.y, base.y) <= (threads == 1 ? Tol::forward : 0.0) + Tol::forward);
       const Results<S> same = bench.run(batch, u, weights.view(), threads);
-      CHECK(relative_error(same.y, base.y) <= 0);
-      CHECK(relative_error(same.du, base.du) <= 0);
-      CHECK(relative_error(same.gradients, base.gradients) <= 0);
+      expect.at_most("same bits for any number of threads", relative_error(same.y, base.y), 0);
+      expect.at_most("same bits of du for any number of threads", relative_error(same.du, base.du), 0);
+      expect.at_most("same bits of gradients for any number of threads", relative_error(same.gradients, base.gradients), 0);
     }
   }
 
-  {
-    INFO("lengths of one and parameters counted; wrong shapes are refused");
-    CHECK(count_parameters(bench.layer) == M::cost({o.width, batch.length}, options, -1).parameters);
+  {  // Lengths of one and parameters counted; wrong shapes are refused.
+    expect.equal("parameters counted", count_parameters(bench.layer), M::cost({o.width, batch.length}, options, -1).parameters);
     const Packed single({1}, o.vocabulary);
     const Matrix<S> x = random_matrix<S>(1, o.width, 8, o.scale), w = random_matrix<S>(1, out, 9);
-    const Results<S> r = bench.run(single.view(), x, w.view());
-    for (const S value : r.y) CHECK(std::isfinite(static_cast<double>(value)));
+    for (const S value : bench.run(single.view(), x, w.view()).y) {
+      expect.holds("a sequence of one row", std::isfinite(static_cast<double>(value)));
+    }
     Context<Backend> context = ContextFor<Backend>::make(1);
     typename Layer<M, Backend, S>::Saved saved;
     Matrix<S> narrow(rows, o.width - 1), y(rows, out), few(rows - 1, out);
-    CHECK_THROWS_AS(bench.layer.forward(context, batch, narrow, y, saved), Error);
-    CHECK_THROWS_AS(bench.layer.forward(context, batch, u, few, saved), Error);
-    CHECK_THROWS_AS((Layer<M, Backend, S>({0, 4}, options, Path("zero"))), Error);
+    expect.holds("a narrow input is refused", throws_error([&] { bench.forward(context, batch, narrow, y, saved); }));
+    expect.holds("a short output is refused", throws_error([&] { bench.forward(context, batch, u, few, saved); }));
+    expect.holds("a width of 0 is refused", throws_error([&] { Layer<M, Backend, S>({0, 4}, options, Path("zero")); }));
   }
+}
+
+/// The fast backend against the definition: output, gradient by the input and gradients of all parameters, in one packed batch
+/// with unwritten memory full of NaN.
+template <class M, class S>
+void agrees_with_reference(const ConformanceOptions& o = {}, const typename M::Options& options = {}, double slack = 1) {
+  using Tol = Tolerance<S>;
+  const Packed packed(o.lengths, o.vocabulary);
+  const Batch batch = packed.view();
+  Bench<M, Cpu, S> fast({o.width, batch.length}, options);
+  Bench<M, Reference, double> plain({o.width, batch.length}, options);
+  // The same numbers in both: what a narrower scalar rounds away is not there to begin with.
+  for (Index i = 0; i < fast.store.values().size(); ++i) {
+    plain.store.values()[i] = static_cast<double>(fast.store.values()[i]);
+  }
+  const Index rows = batch.rows(), out = M::output_width(o.width);
+  const Matrix<S> u = random_matrix<S>(rows, o.width, 1, o.scale), weights = random_matrix<S>(rows, out, 2);
+  Matrix<double> wide_u(rows, o.width), wide_weights(rows, out);
+  for (Index i = 0; i < u.size(); ++i) wide_u.data()[i] = static_cast<double>(u.data()[i]);
+  for (Index i = 0; i < weights.size(); ++i) wide_weights.data()[i] = static_cast<double>(weights.data()[i]);
+  const Results<double> expected = plain.run(batch, wide_u, std::as_const(wide_weights).view());
+  const Expect expect{words("width ", o.width, ", longest ", batch.length)};
+  for (const Index threads : {1, 2}) {
+    const Results<S> r = fast.run(batch, u, weights.view(), threads);
+    expect.at_most("fast = definition", relative_error(r.y, expected.y), slack * Tol::forward);
+    expect.at_most("fast du = definition", relative_error(r.du, expected.du), slack * 10 * Tol::forward);
+    expect.at_most("fast gradients = definition", relative_error(r.gradients, expected.gradients), slack * 10 * Tol::forward);
+  }
+  Matrix<double> wrong = expected.y;
+  for (double& x : wrong) x *= 1 + 100 * slack * Tol::forward;
+  expect.above("slight errors are rejected", relative_error(wrong, expected.y), slack * Tol::forward);
+  expect.above("zeros are rejected", relative_error(Matrix<double>(rows, out), expected.y), slack * Tol::forward);
 }
 
 }  // namespace coyote::test

@@ -70,7 +70,7 @@ class Layer<LinearWith<Bias, Ratio>, Backend, S> {
 
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
     require_views(path_, batch.rows(), u, weight_.rows, y, weight_.columns);
-    if (bias_.rows > 1) require_length(path_, batch.length, bias_.rows);
+    if (Bias::rows(2) > 1) require_length(path_, batch.length, bias_.rows);
     saved.u = u;
     linear<S>(context, batch, u, weight_.view(), bias_.view(), y);
   }
@@ -83,7 +83,7 @@ class Layer<LinearWith<Bias, Ratio>, Backend, S> {
   constexpr void step(Context<Backend>& context, State&, const Step& at, Rows<const S> u, Rows<S> y) const {
     require_views(path_, u.rows, u, weight_.rows, y, weight_.columns);
     Rows<const P> bias = bias_.view();
-    if (bias_.rows > 1) {
+    if constexpr (Bias::rows(2) > 1) {
       require_length(path_, at.position + 1, bias_.rows);
       bias = bias.slice(at.position, 1);
     }

@@ -131,10 +131,11 @@ class Layer<LongConv<F, Ends, Bias>, Backend, S> {
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
     static_assert(wrap == Wrap::causal, "coyote: a Cyclic convolution reads the whole sequence and has no step");
     require_views(path_, u.rows, u, dims_.width, y, dims_.width);
-    if (bias_.rows > 1) require_length(path_, at.position + 1, bias_.rows);
+    if (Bias::rows(2) > 1) require_length(path_, at.position + 1, bias_.rows);
     if constexpr (steps) {
       filter_.step(context, state, at, u, y);
     } else {
+      require_views(path_, state.sequences, u, dims_.width, y, dims_.width);
       require_length(path_, at.position + 1, state.capacity);
       Rows<const P> taps = std::as_const(state.taps).view();
       if constexpr (stores) taps = filter_.stored();

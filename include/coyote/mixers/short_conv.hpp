@@ -86,7 +86,7 @@ class Layer<ShortConv<K, Bias>, Backend, S> {
   constexpr State make_state(StateBounds bounds) const { return {{bounds.sequences * (K - 1), taps_.columns}, bounds.sequences}; }
   constexpr void step(Context<Backend>&, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
     require_views(path_, state.sequences, u, taps_.columns, y, taps_.columns);
-    if (bias_.rows > 1) require_length(path_, at.position + 1, bias_.rows);
+    if (Bias::rows(2) > 1) require_length(path_, at.position + 1, bias_.rows);
     const Index used = at.position < K - 1 ? at.position : K - 1;
     for (Index s = 0; s < u.rows; ++s) {
       for (Index c = 0; c < u.width; ++c) y(s, c) = static_cast<S>(taps_.value(0, c) * u(s, c));
@@ -115,7 +115,7 @@ class Layer<ShortConv<K, Bias>, Backend, S> {
   }
   constexpr void check(const Batch& batch, Rows<const S> u, Rows<S> y) const {
     require_views(path_, batch.rows(), u, taps_.columns, y, taps_.columns);
-    if (bias_.rows > 1) require_length(path_, batch.length, bias_.rows);
+    if (Bias::rows(2) > 1) require_length(path_, batch.length, bias_.rows);
   }
 
   Path path_;
