@@ -7,9 +7,9 @@ if(COYOTE_NATIVE)
   target_compile_options(coyote_own INTERFACE -march=native)
 endif()
 
-# coyote_add_program(<target> <source>): one executable from one source.
+# coyote_add_program(<target> <source>...): one executable from its sources.
 function(coyote_add_program target source)
-  add_executable(${target} ${source})
+  add_executable(${target} ${source} ${ARGN})
   target_link_libraries(${target} PRIVATE coyote_own)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
 endfunction()

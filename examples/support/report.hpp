@@ -22,9 +22,13 @@ std::string format(const char* pattern, Args... args) {
 
 /// "1 234 567": thousands apart.
 inline std::string grouped(long long value) {
-  std::string digits = std::to_string(value < 0 ? -value : value);
-  for (std::size_t at = digits.size(); at > 3;) digits.insert(at -= 3, " ");
-  return value < 0 ? "-" + digits : digits;
+  const std::string digits = std::to_string(value);
+  std::string text;
+  for (std::size_t i = 0; i < digits.size(); ++i) {
+    if (i > 0 && digits[i - 1] != '-' && (digits.size() - i) % 3 == 0) text += ' ';
+    text += digits[i];
+  }
+  return text;
 }
 
 /// "4.2 s", "3 min 05 s", "2 h 10 min".

@@ -71,7 +71,8 @@ struct TrainedPositions {
 /// units and the activation, then a linear map to the channels. L is the layer's length; a shorter sequence uses the first
 /// taps. All weights N(0, 0.02^2) and biases 0.
 /// Saves the net's hidden values. Cost, with e features, q + 1 layers of o units: N(e*o + q*o^2 + o*D) multiplications and,
-/// with an output bias, additions; N*o*(q+1) multiplications and sines more with Sine; N*D multiplications with a window.
+/// with an output bias, additions; N*o*(q+1) multiplications and sines more with Sine; 2*N*D with a window (two
+/// factors from tables).
 /// State: the convolution's inputs so far. Errors: no hidden units or layers; an even number of features.
 template <class Activation = Rectifier, class Window = NoWindow, class Positions = FixedPositions, class OutputBias = ChannelBias>
 struct ImplicitFilterWith {
@@ -90,7 +91,7 @@ struct ImplicitFilterWith {
     const Index products = e * h + inner + h * channels;
     return {.parameters =
                 products + units + bias * channels + (Activation::has_frequency ? h : 0) + (Positions::train ? length * e : 0),
-            .multiplications = length * (products + waves + (Window::is_trivial ? 0 : channels)),
+            .multiplications = length * (products + waves + (Window::is_trivial ? 0 : 2 * channels)),
             .additions = length * (products - (1 - bias) * channels),
             .functions = length * waves};
   }

@@ -40,6 +40,7 @@ struct FitOptions {
   std::uint64_t epoch = 0;            ///< sequences of a fixed training set, passed over in order; 0: new ones in every step
   std::uint64_t evaluate_every = 50;  ///< updates between two looks at the validation stream
   Index validation = 512;             ///< sequences of each look
+  Split validation_split = Split::validation;
   double stop_above = 2;              ///< stop when validation accuracy exceeds this
 };
 
@@ -93,7 +94,7 @@ FitResult fit(Trainer<Model>& trainer, const T& task, const FitOptions& options,
     const bool look = trainer.steps() % options.evaluate_every == 0 || trainer.steps() == options.steps;
     if (look) {
       const Evaluation e =
-          evaluate(trainer.model(), trainer.context(), task, Split::validation, options.validation, options.batch);
+          evaluate(trainer.model(), trainer.context(), task, options.validation_split, options.validation, options.batch);
       result.stopped_early = e.accuracy > options.stop_above;
       result.curve.push_back({trainer.steps(), loss / static_cast<double>(since), e.loss, e.accuracy, 0});
       loss = 0;

@@ -58,20 +58,22 @@ struct FftNode {
 /// (a, b) <- (a + c b, a - c b).
 template <class V>
 [[gnu::always_inline]] inline void split(V& a_re, V& a_im, V& b_re, V& b_im, V c_re, V c_im) {
+  const V two = V{} + 2;
   const V t_re = a_re - c_im * b_im, t_im = a_im + c_im * b_re;
   const V p_re = t_re + c_re * b_re, p_im = t_im + c_re * b_im;
-  b_re = (a_re + a_re) - p_re;
-  b_im = (a_im + a_im) - p_im;
+  b_re = two * a_re - p_re;
+  b_im = two * a_im - p_im;
   a_re = p_re;
   a_im = p_im;
 }
 /// (a, b) <- (a + i c b, a - i c b).
 template <class V>
 [[gnu::always_inline]] inline void split_turned(V& a_re, V& a_im, V& b_re, V& b_im, V c_re, V c_im) {
+  const V two = V{} + 2;
   const V t_re = a_re - c_im * b_re, t_im = a_im + c_re * b_re;
   const V p_re = t_re - c_re * b_im, p_im = t_im - c_im * b_im;
-  b_re = (a_re + a_re) - p_re;
-  b_im = (a_im + a_im) - p_im;
+  b_re = two * a_re - p_re;
+  b_im = two * a_im - p_im;
   a_re = p_re;
   a_im = p_im;
 }
@@ -179,22 +181,21 @@ class Fft {
   /// Scalars of a strip of points: [points][re, im][lane].
   Index strip() const { return 2 * points_ * lanes<S>; }
 
-  /// The root's pass: real rows row(t), t < points, to its 8 q children, each a run of points / (8 q) points of z.
-  template <class Row>
-  void root(Row&& row, S* z) const {
+  /// The root's pass: the real strip `rows` [points][lane] to its 8 q children, each a run of points / (8 q) points of z.
+  void root(const S* rows, S* z) const {
     const Index step = points_ / (8 * q_);
     for (Index j = 0; j < step; ++j) {
       for (Index h = 0; h < q_; ++h) {
         Eight<S> x;
         COYOTE_UNROLL for (int r = 0; r < 8; ++r) {
-          x.re[r] = row(j + r * step);
+          x.re[r] = load(rows + (j + r * step) * lanes<S>);
           x.im[r] = Vec<S>{};
         }
         for (Index i = 1; i < q_; ++i) {
           const S* const power = root_ + 2 * (h * q_ + i);
           const Vec<S> c_re = broadcast(power[0]), c_im = broadcast(power[1]);
           COYOTE_UNROLL for (int r = 0; r < 8; ++r) {
-            const Vec<S> v = row(j + (8 * i + r) * step);
+            const Vec<S> v = load(rows + (j + (8 * i + r) * step) * lanes<S>);
             x.re[r] = x.re[r] + c_re * v;
             x.im[r] = x.im[r] + c_im * v;
           }

@@ -81,15 +81,61 @@ struct Strip {
   [[gnu::always_inline]] void put(S* row, Vec<S> v, Write write) const { put(row, write == Write::add ? get(row) + v : v); }
 };
 
+/// Neighbouring strips that one task works on: rows are read and written as wide as that, because memory likes it, and
+/// stand in scratch as one strip [points][lane] after another.
+template <class S>
+struct Bundle {
+  Index first, strips, width, pitch;
+
+  /// Bundle `number` of strips whose sequences take `points` rows; at most `most` strips.
+  Bundle(Index number, Index most, Index width_, Index points)
+      : first(number * most),
+        strips(std::min(most, ceil_div(width_, lanes<S>) - first)),
+        width(width_),
+        pitch(points * lanes<S>) {}
+
+  /// Calls use(strip, number of the strip, its place in the bundle).
+  template <class Use>
+  [[gnu::always_inline]] void each(Use&& use) const {
+    for (Index g = 0; g < strips; ++g) use(Strip<S>(first + g, width), first + g, g);
+  }
+  S* strip(S* rows, Index g) const { return rows + g * pitch; }
+  /// Rows 0 .. n - 1 into scratch, then zeros up to row `padded`.
+  void gather(Rows<const S> from, Index n, Index padded, S* rows) const {
+    for (Index i = 0; i < n; ++i) {
+      const S* const ahead = from.row(std::min(i + 12, n - 1));
+      each([&](const Strip<S>& s, Index, Index g) {
+        __builtin_prefetch(ahead + s.c);
+        store(rows + g * pitch + i * lanes<S>, s.get(from.row(i)));
+      });
+    }
+    each([&](const Strip<S>&, Index, Index g) { clear(strip(rows, g), n, padded); });
+  }
+  static void clear(S* rows, Index from, Index to) {
+    for (Index i = from; i < to; ++i) store(rows + i * lanes<S>, Vec<S>{});
+  }
+  /// to[i] (=|+=) row i of scratch.
+  void scatter(const S* rows, Index n, Rows<S> to, Write write) const {
+    for (Index i = 0; i < n; ++i) {
+      const S* const ahead = to.row(std::min(i + 12, n - 1));
+      each([&](const Strip<S>& s, Index, Index g) {
+        __builtin_prefetch(ahead + s.c, 1);
+        s.put(to.row(i), load(rows + g * pitch + i * lanes<S>), write);
+      });
+    }
+  }
+};
+/// Strips per bundle: `arrays` of a bundle's strips should fit in half of a second-level cache, and four suffice.
+template <class S>
+Index bundle_strips(Index strips, Index points, Index arrays) {
+  const Index fit = (Index{1} << 20) / (points * lanes<S> * static_cast<Index>(sizeof(S)) * arrays);
+  return std::max<Index>(1, std::min({strips, fit, Index{4}}));
+}
+
 template <class S>
 S* scratch_rows(Arena& arena, Index rows) {
   return static_cast<S*>(arena.allocate(static_cast<std::size_t>(rows * lanes<S>) * sizeof(S)));
 }
-template <class S>
-void clear_rows(S* rows, Index from, Index to) {
-  for (Index i = from; i < to; ++i) store(rows + i * lanes<S>, Vec<S>{});
-}
-
 /// out(i, sum_{t = 0 .. i} a[t] b[i-t]) for i < n: a triangular Toeplitz product in squares of 8 x 8 whose operands stand
 /// in registers. a and b are strips [round_up(n, 8)][lane].
 template <class S, class Out>
@@ -129,8 +175,8 @@ S* filter_spectra(Context<Cpu>& ctx, const Fft<S>& fft, Rows<const S> taps, Inde
     S* const rows = scratch_rows<S>(arena, fft.points());
     S* const z = spectra + number * fft.strip();
     strip.gather(taps, count, rows);
-    clear_rows(rows, count, fft.points());
-    fft.root([&](Index t) { return load(rows + t * lanes<S>); }, z);
+    Bundle<S>::clear(rows, count, fft.points());
+    fft.root(rows, z);
     for (Index node = 0; node < fft.root_nodes(); ++node) {
       fft.template below<true, false>(node, z, [&](Eight<S>& x, Index) {
         COYOTE_UNROLL for (int r = 0; r < 8; ++r) {
@@ -174,17 +220,26 @@ template <class S>
 template <class S>
 void convolve(Context<Cpu>& ctx, const Batch& batch, Wrap wrap, Rows<const S> x, Rows<const S> taps, Rows<const S> bias,
               Rows<const S> gate, Rows<S> convolved, Rows<S> y) {
-  const Index strips = ceil_div(x.width, lanes<S>);
+  const Index width = x.width, strips = ceil_div(width, lanes<S>);
   const ByPosition<S> offset = by_position(bias);
   for_convolution_classes(ctx, batch, wrap, [&](const ConvolutionClass& group) {
-    const Index per_task = std::max<Index>(1, 1024 / group.taps);
-    const Index tasks = ceil_div(group.count, per_task);
-    // What becomes of the sum at row i of the sequence that begins at row `first`.
-    const auto finish = [&](const Strip<S>& strip, Index first, Index i, Vec<S> value) {
-      if (offset.data != nullptr) value = value + strip.get(offset.data + i * offset.step);
-      if (convolved.rows > 0) strip.put(convolved.row(first + i), value);
-      if (gate.rows > 0) value = value * strip.get(gate.row(first + i));
-      strip.put(y.row(first + i), value);
+    const auto frame = ctx.frame();
+    const Index points = group.direct ? round_up(group.taps, 8) : group.plan.points;
+    const Index most = bundle_strips<S>(strips, points, 1), bundles = ceil_div(strips, most);
+    const Index per_task = std::max<Index>(1, 512 / group.taps), tasks = ceil_div(group.count, per_task);
+    // What becomes of the sums of the sequence that begins at row `first`.
+    const auto finish = [&](const Bundle<S>& bundle, const S* rows, Index first, Index n) {
+      for (Index i = 0; i < n; ++i) {
+        const S* const ahead = y.row(first + std::min(i + 12, n - 1));
+        bundle.each([&](const Strip<S>& strip, Index, Index g) {
+          __builtin_prefetch(ahead + strip.c, 1);
+          Vec<S> value = load(rows + g * bundle.pitch + i * lanes<S>);
+          if (offset.data != nullptr) value = value + strip.get(offset.data + i * offset.step);
+          if (convolved.rows > 0) strip.put(convolved.row(first + i), value);
+          if (gate.rows > 0) value = value * strip.get(gate.row(first + i));
+          strip.put(y.row(first + i), value);
+        });
+      }
     };
     const auto for_members = [&](Index task, auto&& work) {
       for (Index m = task * per_task; m < std::min(group.count, (task + 1) * per_task); ++m) {
@@ -192,55 +247,56 @@ void convolve(Context<Cpu>& ctx, const Batch& batch, Wrap wrap, Rows<const S> x,
       }
     };
     if (group.direct) {
-      const Index padded = round_up(group.taps, 8);
-      ctx.parallel(tasks * strips, [&](Index block, Arena& arena) {
-        const Strip<S> strip(block % strips, x.width);
-        S* const h = scratch_rows<S>(arena, padded);
-        S* const rows = scratch_rows<S>(arena, padded);
-        strip.gather(taps, group.taps, h);
-        clear_rows(h, group.taps, padded);
-        for_members(block / strips, [&](Index first, Index n) {
-          strip.gather(x.slice(first, n), n, rows);
-          clear_rows(rows, n, round_up(n, 8));
-          convolve_directly(h, rows, n, [&](Index i, Vec<S> value) { finish(strip, first, i, value); });
+      ctx.parallel(tasks * bundles, [&](Index block, Arena& arena) {
+        const Bundle<S> bundle(block % bundles, most, width, points);
+        S* const h = scratch_rows<S>(arena, points * most);
+        S* const rows = scratch_rows<S>(arena, points * most);
+        S* const out = scratch_rows<S>(arena, points * most);
+        bundle.gather(taps, group.taps, points, h);
+        for_members(block / bundles, [&](Index first, Index n) {
+          bundle.gather(x.slice(first, n), n, round_up(n, 8), rows);
+          bundle.each([&](const Strip<S>&, Index, Index g) {
+            convolve_directly(bundle.strip(h, g), bundle.strip(rows, g), n,
+                              [&](Index i, Vec<S> value) { store(bundle.strip(out, g) + i * lanes<S>, value); });
+          });
+          finish(bundle, out, first, n);
         });
       });
       return;
     }
-    const auto frame = ctx.frame();
     const Fft<S> fft(group.plan, ctx.arena());
     const S* const spectra = filter_spectra(ctx, fft, taps, group.taps, strips);
-    const Index points = fft.points();
-    ctx.parallel(tasks * strips, [&](Index block, Arena& arena) {
-      const Strip<S> strip(block % strips, x.width);
-      const S* const h = spectra + (block % strips) * fft.strip();
-      S* const rows = scratch_rows<S>(arena, points);
+    ctx.parallel(tasks * bundles, [&](Index block, Arena& arena) {
+      const Bundle<S> bundle(block % bundles, most, width, points);
+      S* const all = scratch_rows<S>(arena, points * most);
       S* const z = scratch_rows<S>(arena, 2 * points);
+      S* const wrapped = scratch_rows<S>(arena, wrap == Wrap::cyclic ? points : 0);
       S* const scratch = static_cast<S*>(arena.allocate(static_cast<std::size_t>(fft.root_scratch()) * sizeof(S)));
-      for_members(block / strips, [&](Index first, Index n) {
-        strip.gather(x.slice(first, n), n, rows);
-        clear_rows(rows, n, points);
-        fft.root([&](Index t) { return load(rows + t * lanes<S>); }, z);
-        for (Index node = 0; node < fft.root_nodes(); ++node) {
-          fft.template below<true, true>(
-              node, z, [&](Eight<S>& e, Index point) { multiply_spectrum<false>(e, h + 2 * point * lanes<S>); });
-        }
-        if (wrap == Wrap::causal) {
-          fft.template root_back<false>(z, scratch, [&](Index t, Vec<S> re) {
-            if (t < n) finish(strip, first, t, re);
-          });
-        } else {
+      for_members(block / bundles, [&](Index first, Index n) {
+        bundle.gather(x.slice(first, n), n, points, all);
+        bundle.each([&](const Strip<S>&, Index number, Index g) {
+          const S* const h = spectra + number * fft.strip();
+          S* const rows = bundle.strip(all, g);
+          fft.root(rows, z);
+          for (Index node = 0; node < fft.root_nodes(); ++node) {
+            fft.template below<true, true>(
+                node, z, [&](Eight<S>& e, Index point) { multiply_spectrum<false>(e, h + 2 * point * lanes<S>); });
+          }
+          if (wrap == Wrap::causal) {
+            fft.template root_back<false>(z, scratch, [&](Index t, Vec<S> re) { store(rows + t * lanes<S>, re); });
+            return;
+          }
           // c[i] + c[i + n]: coefficients from `points` on are the imaginary parts.
-          S* const wrapped = scratch_rows<S>(arena, n);
           fft.template root_back<true>(z, scratch, [&](Index t, Vec<S> re, Vec<S> im) {
             store(rows + t * lanes<S>, re);
-            if (t + points >= n && t + points < 2 * n) store(wrapped + (t + points - n) * lanes<S>, im);
+            store(wrapped + t * lanes<S>, im);
           });
           for (Index i = 0; i < n; ++i) {
-            const Vec<S> tail = load(i + n < points ? rows + (i + n) * lanes<S> : wrapped + i * lanes<S>);
-            finish(strip, first, i, load(rows + i * lanes<S>) + tail);
+            const Vec<S> tail = load(i + n < points ? rows + (i + n) * lanes<S> : wrapped + (i + n - points) * lanes<S>);
+            store(rows + i * lanes<S>, load(rows + i * lanes<S>) + tail);
           }
-        }
+        });
+        finish(bundle, all, first, n);
       });
     });
   });
@@ -255,114 +311,130 @@ void convolve_backward(Context<Cpu>& ctx, const Batch& batch, Wrap wrap, Rows<co
   const bool wants_taps = dtaps.rows > 0, wants_dx = write != Write::none;
   for_convolution_classes(ctx, batch, wrap, [&](const ConvolutionClass& group) {
     const auto frame = ctx.frame();
-    // A task is one strip of a fixed part of the sequences; each has its own sums.
-    const Index parts = std::min(group.count, ceil_div(16, strips));
+    const Index points = group.direct ? round_up(group.taps, 8) : group.plan.points;
+    const Index most = bundle_strips<S>(strips, points, 2), bundles = ceil_div(strips, most);
+    // A task is one bundle of a fixed part of the sequences; each has its own sums.
+    const Index parts = std::min(ceil_div(16, bundles), ceil_div(group.count, 4));
     const Index per_part = ceil_div(group.count, parts);
-    const Index sum_rows = group.direct ? round_up(group.taps, 8) : 2 * group.plan.points;
+    const Index sum_rows = group.direct ? points : 2 * points;
     S* const sums = wants_taps ? scratch_rows<S>(ctx.arena(), sum_rows * parts * strips) : nullptr;
     S* const bias_sums = scratch_rows<S>(ctx.arena(), parts * strips);
+    const auto sum_of = [&](Index part, Index strip) { return sums + (part * strips + strip) * sum_rows * lanes<S>; };
     const auto for_members = [&](Index part, auto&& work) {
       for (Index m = part * per_part; m < std::min(group.count, (part + 1) * per_part); ++m) {
         work(batch.begin(group.members[m]), batch.size(group.members[m]));
       }
     };
-    // dc at row i of the sequence that begins at row `first`; writes dgate.
-    const auto gradient = [&](const Strip<S>& strip, Index row) {
-      Vec<S> d = strip.get(dy.row(row));
-      if (gate.rows > 0) {
-        if (dgate.rows > 0) strip.put(dgate.row(row), d * strip.get(convolved.row(row)));
-        d = d * strip.get(gate.row(row));
+    // dc of the sequence that begins at row `first`, row i to place(i) of scratch; writes dgate.
+    const auto gather_gradient = [&](const Bundle<S>& bundle, Index part, Index first, Index n, S* rows, auto&& place) {
+      for (Index i = 0; i < n; ++i) {
+        const Index row = first + i;
+        const S* const ahead = dy.row(first + std::min(i + 12, n - 1));
+        bundle.each([&](const Strip<S>& strip, Index number, Index g) {
+          __builtin_prefetch(ahead + strip.c);
+          Vec<S> d = strip.get(dy.row(row));
+          if (gate.rows > 0) {
+            if (dgate.rows > 0) strip.put(dgate.row(row), d * strip.get(convolved.row(row)));
+            d = d * strip.get(gate.row(row));
+          }
+          store(bundle.strip(rows, g) + place(i) * lanes<S>, d);
+          if (dbias.rows != 1) return;
+          S* const sum = bias_sums + (part * strips + number) * lanes<S>;
+          store(sum, load(sum) + d);
+        });
       }
-      return d;
+    };
+    const auto clear_sums = [&](const Bundle<S>& bundle, Index part) {
+      bundle.each([&](const Strip<S>&, Index number, Index) {
+        store(bias_sums + (part * strips + number) * lanes<S>, Vec<S>{});
+        if (wants_taps) Bundle<S>::clear(sum_of(part, number), 0, sum_rows);
+      });
     };
     if (group.direct) {
-      const Index padded = round_up(group.taps, 8);
-      ctx.parallel(parts * strips, [&](Index block, Arena& arena) {
-        const Strip<S> strip(block % strips, width);
-        S* const sum = wants_taps ? sums + block * sum_rows * lanes<S> : nullptr;
-        S* const h = scratch_rows<S>(arena, padded);
-        S* const rows = scratch_rows<S>(arena, padded);
-        S* const turned = scratch_rows<S>(arena, padded);  // dc, last row first: correlations become convolutions
-        strip.gather(taps, group.taps, h);
-        clear_rows(h, group.taps, padded);
-        if (wants_taps) clear_rows(sum, 0, padded);
-        Vec<S> bias_sum = {};
-        for_members(block / strips, [&](Index first, Index n) {
-          for (Index i = 0; i < n; ++i) {
-            const Vec<S> d = gradient(strip, first + i);
-            bias_sum = bias_sum + d;
-            store(turned + (n - 1 - i) * lanes<S>, d);
-          }
-          clear_rows(turned, n, round_up(n, 8));
-          if (wants_dx) {
-            convolve_directly(h, turned, n, [&](Index i, Vec<S> v) { strip.put(dx.row(first + n - 1 - i), v, write); });
-          }
+      ctx.parallel(parts * bundles, [&](Index block, Arena& arena) {
+        const Index part = block / bundles;
+        const Bundle<S> bundle(block % bundles, most, width, points);
+        S* const h = scratch_rows<S>(arena, points * most);
+        S* const rows = scratch_rows<S>(arena, points * most);
+        S* const turned = scratch_rows<S>(arena, points * most);  // dc, last row first: correlations become convolutions
+        bundle.gather(taps, group.taps, points, h);
+        clear_sums(bundle, part);
+        for_members(part, [&](Index first, Index n) {
+          gather_gradient(bundle, part, first, n, turned, [&](Index i) { return n - 1 - i; });
+          bundle.each([&](const Strip<S>&, Index, Index g) { Bundle<S>::clear(bundle.strip(turned, g), n, round_up(n, 8)); });
           if (wants_taps) {
-            strip.gather(x.slice(first, n), n, rows);
-            clear_rows(rows, n, round_up(n, 8));
-            convolve_directly(turned, rows, n, [&](Index i, Vec<S> v) {
-              S* const to = sum + (n - 1 - i) * lanes<S>;
-              store(to, load(to) + v);
+            bundle.gather(x.slice(first, n), n, round_up(n, 8), rows);
+            bundle.each([&](const Strip<S>&, Index number, Index g) {
+              S* const sum = sum_of(part, number);
+              convolve_directly(bundle.strip(turned, g), bundle.strip(rows, g), n, [&](Index i, Vec<S> v) {
+                S* const to = sum + (n - 1 - i) * lanes<S>;
+                store(to, load(to) + v);
+              });
             });
           }
+          if (!wants_dx) return;
+          bundle.each([&](const Strip<S>&, Index, Index g) {
+            convolve_directly(bundle.strip(h, g), bundle.strip(turned, g), n,
+                              [&](Index i, Vec<S> v) { store(bundle.strip(rows, g) + (n - 1 - i) * lanes<S>, v); });
+          });
+          bundle.scatter(rows, n, dx.slice(first, n), write);
         });
-        store(bias_sums + block * lanes<S>, bias_sum);
       });
+      if (wants_taps) {
+        for (Index part = 0; part < parts; ++part) {
+          for (Index number = 0; number < strips; ++number) {
+            const Strip<S> strip(number, width);
+            for (Index t = 0; t < group.taps; ++t) strip.put(dtaps.row(t), load(sum_of(part, number) + t * lanes<S>), Write::add);
+          }
+        }
+      }
     } else {
       const Fft<S> fft(group.plan, ctx.arena());
-      const Index points = fft.points();
       const S* const spectra = wants_dx ? filter_spectra(ctx, fft, taps, group.taps, strips) : nullptr;
-      ctx.parallel(parts * strips, [&](Index block, Arena& arena) {
-        const Strip<S> strip(block % strips, width);
-        const S* const h = wants_dx ? spectra + (block % strips) * fft.strip() : nullptr;
-        S* const sum = wants_taps ? sums + block * sum_rows * lanes<S> : nullptr;
-        S* const rows = scratch_rows<S>(arena, points);
+      ctx.parallel(parts * bundles, [&](Index block, Arena& arena) {
+        const Index part = block / bundles;
+        const Bundle<S> bundle(block % bundles, most, width, points);
+        S* const all_x = scratch_rows<S>(arena, points * most);
+        S* const all_d = scratch_rows<S>(arena, points * most);
         S* const zx = scratch_rows<S>(arena, 2 * points);
         S* const zd = scratch_rows<S>(arena, 2 * points);
         S* const wrapped = scratch_rows<S>(arena, wrap == Wrap::cyclic ? points : 0);
         S* const scratch = static_cast<S*>(arena.allocate(static_cast<std::size_t>(fft.root_scratch()) * sizeof(S)));
-        if (wants_taps) clear_rows(sum, 0, sum_rows);
-        Vec<S> bias_sum = {};
-        for_members(block / strips, [&](Index first, Index n) {
-          for (Index i = 0; i < n; ++i) {
-            const Vec<S> d = gradient(strip, first + i);
-            bias_sum = bias_sum + d;
-            store(rows + i * lanes<S>, d);
-          }
+        clear_sums(bundle, part);
+        for_members(part, [&](Index first, Index n) {
+          gather_gradient(bundle, part, first, n, all_d, [](Index i) { return i; });
           if (!wants_taps && !wants_dx) return;
-          const auto from_rows = [&](Index t) { return load(rows + t * lanes<S>); };
-          clear_rows(rows, n, points);
-          fft.root(from_rows, zd);
-          if (wants_taps) {
-            strip.gather(x.slice(first, n), n, rows);
-            fft.root(from_rows, zx);
-          }
-          for (Index node = 0; node < fft.root_nodes(); ++node) {
-            if (wants_taps) fft.template below<true, false>(node, zx, [](Eight<S>&, Index) {});
-            fft.template below<true, true>(node, zd, [&](Eight<S>& e, Index point) {
-              if (wants_taps) add_correlation(sum + 2 * point * lanes<S>, zx + 2 * point * lanes<S>, e);
-              if (wants_dx) multiply_spectrum<true>(e, h + 2 * point * lanes<S>);
-            });
-          }
-          if (!wants_dx) return;
-          if (wrap == Wrap::causal) {
-            fft.template root_back<false>(zd, scratch, [&](Index t, Vec<S> re) {
-              if (t < n) strip.put(dx.row(first + t), re, write);
-            });
-          } else {
+          bundle.each([&](const Strip<S>&, Index, Index g) { Bundle<S>::clear(bundle.strip(all_d, g), n, points); });
+          if (wants_taps) bundle.gather(x.slice(first, n), n, points, all_x);
+          bundle.each([&](const Strip<S>&, Index number, Index g) {
+            const S* const h = wants_dx ? spectra + number * fft.strip() : nullptr;
+            S* const sum = wants_taps ? sum_of(part, number) : nullptr;
+            S* const rows = bundle.strip(all_d, g);
+            fft.root(rows, zd);
+            if (wants_taps) fft.root(bundle.strip(all_x, g), zx);
+            for (Index node = 0; node < fft.root_nodes(); ++node) {
+              if (wants_taps) fft.template below<true, false>(node, zx, [](Eight<S>&, Index) {});
+              fft.template below<true, true>(node, zd, [&](Eight<S>& e, Index point) {
+                if (wants_taps) add_correlation(sum + 2 * point * lanes<S>, zx + 2 * point * lanes<S>, e);
+                if (wants_dx) multiply_spectrum<true>(e, h + 2 * point * lanes<S>);
+              });
+            }
+            if (!wants_dx) return;
+            if (wrap == Wrap::causal) {
+              fft.template root_back<false>(zd, scratch, [&](Index t, Vec<S> re) { store(rows + t * lanes<S>, re); });
+              return;
+            }
             // Lag -j, j > 0, is minus the imaginary part at points - j; row i has it at j = n - i.
             fft.template root_back<true>(zd, scratch, [&](Index t, Vec<S> re, Vec<S> im) {
               store(rows + t * lanes<S>, re);
               store(wrapped + t * lanes<S>, im);
             });
-            for (Index i = 0; i < n; ++i) {
-              Vec<S> v = load(rows + i * lanes<S>);
-              if (i > 0) v = v - load(wrapped + (points - n + i) * lanes<S>);
-              strip.put(dx.row(first + i), v, write);
+            for (Index i = 1; i < n; ++i) {
+              store(rows + i * lanes<S>, load(rows + i * lanes<S>) - load(wrapped + (points - n + i) * lanes<S>));
             }
-          }
+          });
+          if (wants_dx) bundle.scatter(all_d, n, dx.slice(first, n), write);
         });
-        store(bias_sums + block * lanes<S>, bias_sum);
       });
       if (wants_taps) {
         const Vec<S> scale = broadcast(S{1} / static_cast<S>(points));
@@ -370,11 +442,11 @@ void convolve_backward(Context<Cpu>& ctx, const Batch& batch, Wrap wrap, Rows<co
           const Strip<S> strip(number, width);
           S* const wrapped = scratch_rows<S>(arena, wrap == Wrap::cyclic ? points : 0);
           S* const scratch = static_cast<S*>(arena.allocate(static_cast<std::size_t>(fft.root_scratch()) * sizeof(S)));
-          S* const total = sums + number * fft.strip();
+          S* const total = sum_of(0, number);
           for (Index node = 0; node < fft.root_nodes(); ++node) {
             fft.template below<false, true>(node, total, [&](Eight<S>& e, Index point) {
               for (Index part = 1; part < parts; ++part) {
-                const S* const other = total + part * strips * fft.strip() + 2 * point * lanes<S>;
+                const S* const other = sum_of(part, number) + 2 * point * lanes<S>;
                 COYOTE_UNROLL for (int r = 0; r < 8; ++r) {
                   e.re[r] = e.re[r] + load(other + 2 * r * lanes<S>);
                   e.im[r] = e.im[r] + load(other + (2 * r + 1) * lanes<S>);
@@ -397,16 +469,11 @@ void convolve_backward(Context<Cpu>& ctx, const Batch& batch, Wrap wrap, Rows<co
         });
       }
     }
-    if (group.direct && wants_taps) {
-      for (Index block = 0; block < parts * strips; ++block) {
-        const Strip<S> strip(block % strips, width);
-        for (Index t = 0; t < group.taps; ++t)
-          strip.put(dtaps.row(t), load(sums + (block * sum_rows + t) * lanes<S>), Write::add);
-      }
-    }
     if (dbias.rows == 1) {
-      for (Index block = 0; block < parts * strips; ++block) {
-        Strip<S>(block % strips, width).put(dbias.row(0), load(bias_sums + block * lanes<S>), Write::add);
+      for (Index part = 0; part < parts; ++part) {
+        for (Index number = 0; number < strips; ++number) {
+          Strip<S>(number, width).put(dbias.row(0), load(bias_sums + (part * strips + number) * lanes<S>), Write::add);
+        }
       }
     }
   });

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "train.hpp"
+
+namespace solve_mqar {
+namespace {
+
+using namespace coyote;
+
+// [models]
+using Local = Block<Coyote<ShortConv<3>>>;
+using WithAttention = Chain<Local, Block<Attention<Heads<1>, Dense>>>;
+using WithBigrams = Chain<Local, Block<Attention<Heads<1>, RepeatedBigrams<4>>>>;
+using WithLongConv = Chain<Local, Block<Coyote<LongConv<ImplicitFilter>>>>;
+// [models]
+using TwoAttentions = Chain<Block<Attention<>>, Block<Attention<>>>;
+
+}  // namespace
+
+bool train_default(const std::string& name, const Settings& s, std::uint64_t steps, const Monitor& monitor, Outcome& out) {
+  if (name == "attention") {
+    train<WithAttention>(name, "Coyote<ShortConv<3>>, Attention<Heads<1>, Dense>", s, steps, monitor, out);
+  } else if (name == "hybrid") {
+    train<WithBigrams>(name, "Coyote<ShortConv<3>>, Attention<Heads<1>, RepeatedBigrams<4>>", s, steps, monitor, out);
+  } else if (name == "coyote") {
+    train<WithLongConv>(name, "Coyote<ShortConv<3>>, Coyote<LongConv<ImplicitFilter>>", s, steps, monitor, out);
+  } else if (name == "plain-attention") {
+    train<TwoAttentions, Learned>(name, "Attention, Attention, learned positions", s, steps, monitor, out);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+}  // namespace solve_mqar
