@@ -118,7 +118,7 @@ Results expect(const Problem& p, const Batch& batch, Data<S>& d) {
   return out;
 }
 
-/// ||got - (base + expected)|| / ||expected||; NaN where something is NaN.
+/// ||got - (base + expected)|| / ||(base, expected)||; NaN where something is NaN.
 template <class S>
 double error(Strided<S>& got, const Reference& expected, double base = 0) {
   double difference = 0, size = 0;
@@ -127,7 +127,7 @@ double error(Strided<S>& got, const Reference& expected, double base = 0) {
       const double e = expected[static_cast<std::size_t>(i * got.width + c)];
       const double g = static_cast<double>(got.at(i, c)) - base;
       difference += (g - e) * (g - e);
-      size += e * e;
+      size += e * e + base * base;
     }
   }
   return std::sqrt(difference / (size + 1e-300));

@@ -125,11 +125,13 @@ struct Bundle {
     }
   }
 };
-/// Strips per bundle: `arrays` of a bundle's strips should fit in half of a second-level cache, and four suffice.
+/// Strips per bundle: four, or as many as let `arrays` of the bundle's strips fit in half of a second-level cache; longer
+/// sequences go by pairs (two neighbouring cache lines), unless there are too few to keep many threads busy.
 template <class S>
-Index bundle_strips(Index strips, Index points, Index arrays) {
+Index bundle_strips(Index strips, Index points, Index arrays, Index sequences) {
   const Index fit = (Index{1} << 20) / (points * lanes<S> * static_cast<Index>(sizeof(S)) * arrays);
-  return std::max<Index>(1, std::min({strips, fit, Index{4}}));
+  const Index least = sequences * strips >= 16 ? 2 : 1;
+  return std::min(strips, std::max(least, std::min(fit, Index{4})));
 }
 
 template <class S>
@@ -225,7 +227,7 @@ void convolve(Context<Cpu>& ctx, const Batch& batch, Wrap wrap, Rows<const S> x,
   for_convolution_classes(ctx, batch, wrap, [&](const ConvolutionClass& group) {
     const auto frame = ctx.frame();
     const Index points = group.direct ? round_up(group.taps, 8) : group.plan.points;
-    const Index most = bundle_strips<S>(strips, points, 1), bundles = ceil_div(strips, most);
+    const Index most = bundle_strips<S>(strips, points, 1, group.count), bundles = ceil_div(strips, most);
     const Index per_task = std::max<Index>(1, 512 / group.taps), tasks = ceil_div(group.count, per_task);
     // What becomes of the sums of the sequence that begins at row `first`.
     const auto finish = [&](const Bundle<S>& bundle, const S* rows, Index first, Index n) {
@@ -312,9 +314,9 @@ void convolve_backward(Context<Cpu>& ctx, const Batch& batch, Wrap wrap, Rows<co
   for_convolution_classes(ctx, batch, wrap, [&](const ConvolutionClass& group) {
     const auto frame = ctx.frame();
     const Index points = group.direct ? round_up(group.taps, 8) : group.plan.points;
-    const Index most = bundle_strips<S>(strips, points, 2), bundles = ceil_div(strips, most);
+    const Index most = bundle_strips<S>(strips, points, 2, group.count), bundles = ceil_div(strips, most);
     // A task is one bundle of a fixed part of the sequences; each has its own sums.
-    const Index parts = std::min(ceil_div(16, bundles), ceil_div(group.count, 4));
+    const Index parts = std::min(ceil_div(16, bundles), ceil_div(group.count, 2));
     const Index per_part = ceil_div(group.count, parts);
     const Index sum_rows = group.direct ? points : 2 * points;
     S* const sums = wants_taps ? scratch_rows<S>(ctx.arena(), sum_rows * parts * strips) : nullptr;
