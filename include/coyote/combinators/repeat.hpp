@@ -19,6 +19,7 @@ struct RepeatOptions {
 template <class A, Index N = 0>
 struct Repeat {
   static_assert(N >= 0, "coyote: Repeat<A, N> has at least one copy; Repeat<A> takes its count from the options");
+  static_assert(detail::require_mixer<A>());
   using Parts = Types<A>;
   using Options = RepeatOptions<typename A::Options, N>;
   static constexpr bool is_causal = A::is_causal, is_input_dependent = A::is_input_dependent,
@@ -75,6 +76,7 @@ class Layer<Repeat<A, N>, Backend, S> {
   constexpr const Inner& layer(Index i) const { return layers_[i]; }
 
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
+    if (!context.training()) return run_through(context, batch, u, y);
     saved.between.ensure(count() - 1);
     saved.each.ensure(count());
     for (Index i = 0; i + 1 < count(); ++i) saved.between[i] = context.template make<S>(u.rows, width_);
@@ -116,6 +118,20 @@ class Layer<Repeat<A, N>, Backend, S> {
   }
 
  private:
+  /// Forward when nobody comes back for what is between the copies: two buffers in turn, whatever the count.
+  constexpr void run_through(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y) const {
+    const auto frame = context.frame();
+    Tensor<Backend, S> turns[2] = {};
+    if (count() > 1) turns[0] = context.template make<S>(u.rows, width_);
+    if (count() > 2) turns[1] = context.template make<S>(u.rows, width_);
+    for (Index i = 0; i < count(); ++i) {
+      const auto inner = context.frame();
+      typename Inner::Saved saved;
+      const Rows<const S> in = i == 0 ? u : Rows<const S>(turns[(i - 1) % 2]);
+      layers_[i].forward(context, batch, in, i + 1 == count() ? y : Rows<S>(turns[i % 2]), saved);
+    }
+  }
+
   Index width_;
   List<Inner> layers_;
 };

@@ -32,7 +32,7 @@ struct RotaryBase<Rotary<Base>> : std::integral_constant<Index, Base> {};
 /// j <= i that the pattern allows; then the output projection. Rows without a key output the projection's bias.
 /// Shapes: u and y [batch, length, width]; the batch carries tokens when the pattern looks at them.
 /// Saves u, q, k, v, the heads' output and one log-sum-exp per row and head. Real scalars. Not a polynomial.
-/// Cost (E attended pairs): 4*L*D^2 + 2*D*E multiplications. State: keys and values of all rows, or of the window.
+/// Cost (E attended pairs): 4*L*D^2 + 2*D*E multiplications, and 4*L*D for rotary positions. State: keys and values of all rows, or of the window.
 /// Errors: width mismatch; heads that do not divide the width; missing tokens; a state that is full.
 /// Parameters: query, key, value and out, each weight [D, D], N(0, 0.02^2), and bias [D], 0.
 /// Source: Vaswani et al. (arXiv 1706.03762); patterns: Zoology (arXiv 2312.04927), section 5.
@@ -56,11 +56,13 @@ struct Attention {
     const bool worst_case = Pattern::uses_tokens && given < 0;
     const Index pairs = Pattern::uses_tokens && given >= 0 ? given : Pattern::max_pairs(n);
     const Index rows = pairs < Pattern::max_rows(n) ? pairs : Pattern::max_rows(n);
+    // Pairs of channels of queries and keys that are rotated.
+    const Index turned = rotary_base > 0 ? 2 * n * H::value * (d / H::value / 2) : 0;
     Index kept = n;
     if constexpr (state_is_bounded) kept = Pattern::window < n ? Pattern::window : n;
     return {.parameters = 4 * d * d + 4 * d,
-            .multiplications = 4 * linear + 2 * d * pairs,
-            .additions = 4 * linear + 2 * d * pairs - (d + H::value) * rows,
+            .multiplications = 4 * linear + 2 * d * pairs + 4 * turned,
+            .additions = 4 * linear + 2 * d * pairs - (d + H::value) * rows + 2 * turned,
             .functions = 2 * H::value * pairs,
             .state_scalars = 2 * kept * d,
             .state_integers = Pattern::uses_tokens ? n + Pattern::index_size(n) : 0,

@@ -168,6 +168,12 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   }
   /// Appends a chunk to a state of one sequence; y, if it has a row, receives the logits after its last token.
   void read(Context<Backend>& context, State& state, std::span<const Token> tokens, Rows<P> y = {}) const {
+    if (static_cast<Index>(tokens.size()) > state.capacity - state.position) {
+      throw Error("LanguageModel::read", words("at most ", state.capacity - state.position, " more tokens in this state"),
+                  words(tokens.size()));
+    }
+    if (state.sequences != 1) throw Error("LanguageModel::read", "a state of one sequence", words(state.sequences));
+    check(tokens);
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       advance(context, state, tokens.subspan(i, 1), i + 1 == tokens.size() ? y : Rows<P>{});
     }

@@ -43,12 +43,15 @@ class Model : detail::RequireSupport<M, Backend, S> {
   }
   constexpr void enable_gradients() { store_.enable_gradients(net_); }
 
-  /// y = mixer(u). In training mode `saved` keeps what backward needs.
+  /// y = mixer(u). In training mode `saved` keeps what backward needs, in the context's memory until the caller's frame
+  /// (context.frame()) ends.
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
     batch.check("Model::forward");
     net_.forward(context, batch, u, y, saved);
   }
+  /// The same when no backward follows: nothing stays in the context's memory.
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y) const {
+    const auto frame = context.frame();
     Saved saved;
     forward(context, batch, u, y, saved);
   }

@@ -25,17 +25,22 @@ void normalise(C& context, NormKind kind, parameter_t<S> epsilon, Rows<const S> 
     S* to = y.row(i);
     P mean{};
     if (kind == NormKind::layer) {
-      for (Index c = 0; c < x.width; ++c) mean += static_cast<P>(from[c]);
+      mean = static_cast<P>(from[0]);
+      for (Index c = 1; c < x.width; ++c) mean += static_cast<P>(from[c]);
       mean = mean / n;
     }
-    P squares{};
-    for (Index c = 0; c < x.width; ++c) {
-      const P d = static_cast<P>(from[c]) - mean;
+    const auto centred = [&](Index c) {
+      return kind == NormKind::layer ? static_cast<P>(from[c]) - mean : static_cast<P>(from[c]);
+    };
+    const P head = centred(0);
+    P squares = head * head;
+    for (Index c = 1; c < x.width; ++c) {
+      const P d = centred(c);
       squares += d * d;
     }
     const P inverse = static_cast<P>(1.0) / sqrt(squares / n + epsilon);
     for (Index c = 0; c < x.width; ++c) {
-      P value = (static_cast<P>(from[c]) - mean) * inverse * scale(0, c);
+      P value = centred(c) * inverse * scale(0, c);
       if (shift.rows > 0) value += shift(0, c);
       to[c] = static_cast<S>(value);
     }
