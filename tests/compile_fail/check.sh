@@ -3,6 +3,8 @@
 # check.sh <compiler> <source> <flags...>: the source must not compile, and the first error must read as it says itself:
 #     // expect: <extended regular expression>            for every compiler
 #     // expect g++: <...>  or  // expect clang++: <...>  for one of them
+#     // expect near: <...>                                in the 20 lines before the first error or the 5 after it, where
+#                                                          compilers print the template arguments
 # With -DCOYOTE_EXPECT_OK it must compile: what is corrected there is the only thing that was wrong.
 set -u
 compiler=$1
@@ -26,6 +28,14 @@ if output=$(compile "$@"); then
 fi
 first=$(grep -m1 -E '(^|: )(fatal )?error: ' <<<"$output")
 printf '%s\n' "$first"
+mapfile -t expected_near < <(sed -nE 's|^// expect near: ||p' "$source")
+near=$(grep -m1 -B20 -A5 -E '(^|: )(fatal )?error: ' <<<"$output")
+for pattern in "${expected_near[@]}"; do
+  if ! grep -qE -- "$pattern" <<<"$near"; then
+    printf 'the lines around the first error do not match: %s\nthey are:\n%s\n' "$pattern" "$near"
+    exit 1
+  fi
+done
 for pattern in "${expected[@]}"; do
   if ! grep -qE -- "$pattern" <<<"$first"; then
     printf 'the first error does not match: %s\nwhole output:\n%s\n' "$pattern" "$(head -n 60 <<<"$output")"

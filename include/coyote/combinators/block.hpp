@@ -17,6 +17,7 @@ struct BlockOptions {
 /// y = u + A(Norm(u)): pre-norm and residual around a mixer. Its parts are named `norm` and `mixer`.
 template <class A, class Norm = LayerNorm>
 struct Block {
+  static_assert(detail::require_mixer<A>() && detail::require_mixer<Norm>());
   using Parts = Types<Norm, A>;
   using Options = BlockOptions<typename Norm::Options, typename A::Options>;
   using Expanded = Residual<Chain<Norm, A>>;

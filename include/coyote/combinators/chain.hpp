@@ -18,6 +18,7 @@ struct ChainOptions {
 template <class... Ms>
 struct Chain {
   static_assert(sizeof...(Ms) > 0, "coyote: a Chain has at least one part");
+  static_assert((detail::require_mixer<Ms>() && ...));
   using Parts = Types<Ms...>;
   using Options = ChainOptions<typename Ms::Options...>;
   static constexpr bool is_causal = (Ms::is_causal && ...);

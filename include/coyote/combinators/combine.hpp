@@ -60,6 +60,7 @@ struct JoinOptions<Join> {
 /// Saves both branches' outputs. Errors: branches whose widths do not fit together.
 template <class Join, class A, class B>
 struct Combine {
+  static_assert(detail::require_mixer<A>() && detail::require_mixer<B>());
   using Parts = Types<A, B>;
   using Options = CombineOptions<typename A::Options, typename B::Options, typename detail::JoinOptions<Join>::type>;
   static constexpr bool is_causal = Join::is_causal && A::is_causal && B::is_causal;

@@ -9,6 +9,7 @@ namespace coyote::inline v0 {
 /// y = A(u) + u. Saves what A saves. Cost: B*L*D additions beyond A. Errors: A changes the width.
 template <class A>
 struct Residual {
+  static_assert(detail::require_mixer<A>());
   using Parts = Types<A>;
   using Options = typename A::Options;
   static constexpr bool is_causal = A::is_causal, is_input_dependent = A::is_input_dependent,

@@ -150,11 +150,13 @@ namespace detail {
 template <class... Ms, class B, class S>
 struct AllSupported<Types<Ms...>, B, S> : std::bool_constant<(is_supported<Ms, B, S> && ...)> {};
 
+/// Asserts one by one, because g++ does not say which member of a pack fails.
 template <class M>
-constexpr void require_mixer() {
+constexpr bool require_mixer() {
   static_assert(
       Mixer<M>,
       "coyote: this is not a mixer: a mixer is an empty type with Parts, Options and facts (core/mixer.hpp lists them)");
+  return true;
 }
 
 /// Asserts at the missing leaf, so that the first error line names it.
@@ -174,7 +176,13 @@ struct RequireLeaf {
                 "coyote: this mixer has no Layer on this backend and scalar: specialise coyote::Layer for it, or choose another");
 };
 template <class M, class B, class S>
-struct RequireSupport
+struct RequireSupport {
+  static_assert(
+      Mixer<M>,
+      "coyote: this is not a mixer: a mixer is an empty type with Parts, Options and facts (core/mixer.hpp lists them)");
+};
+template <Mixer M, class B, class S>
+struct RequireSupport<M, B, S>
     : std::conditional_t<std::same_as<typename M::Parts, Types<>>, RequireLeaf<M, B, S>, RequireParts<typename M::Parts, B, S>> {
 };
 }  // namespace detail

@@ -1,13 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <coyote/core/context.hpp>
-#include <coyote/core/version.hpp>
-#include <coyote/operations/cpu/simd.hpp>
+#include <coyote/coyote.hpp>
 #include <cstdio>
 
+namespace cy = coyote;
+
 int main() {
-  coyote::Context<coyote::Cpu> ctx(2);
-  const auto frame = ctx.frame();
-  const auto x = ctx.make<float>(2, 3);
-  std::printf("coyote %s\n", COYOTE_VERSION);
-  return x.data != nullptr ? 0 : 1;
+  using Mixer = cy::Hybrid<cy::Dense>;
+  static_assert(cy::is_causal<Mixer> && cy::is_input_dependent<Mixer>);
+  cy::Model<Mixer, cy::Cpu, float> model({.width = 8, .length = 5}, cy::Seed{1});
+  cy::Context<cy::Cpu> ctx(2);
+  cy::Matrix<float> u(5, 8), y(5, 8);
+  u(0, 0) = 1;
+  model.forward(ctx, {.sequences = 1, .length = 5}, u, y);
+  std::printf("coyote %s: %g\n", COYOTE_VERSION, static_cast<double>(y(0, 0)));
+  return y(0, 0) == y(0, 0) && y(0, 0) != 0 ? 0 : 1;
 }

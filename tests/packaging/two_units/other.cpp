@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <coyote/core/context.hpp>
-#include <coyote/core/safetensors.hpp>
-#include <coyote/operations/cpu/simd.hpp>
+#include "packaging/two_units/other.hpp"
 
-int made_elsewhere(coyote::Context<coyote::Cpu>& ctx);
-
-int made_elsewhere(coyote::Context<coyote::Cpu>& ctx) { return static_cast<int>(ctx.make<float>(2, 5).width); }
+void run_elsewhere(coyote::Context<coyote::Cpu>& ctx, coyote::Rows<const float> u, coyote::Rows<float> y) {
+  Net net({.width = 4, .length = 6}, coyote::Seed{7});
+  net.forward(ctx, {.sequences = 2, .length = 3}, u, y);
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+// The branches of a gate are mixers; the message names the one that is not.
+// expect: coyote: this is not a mixer: a mixer is an empty type with Parts, Options and facts
+// expect near: = float|<float>
+#include <coyote/coyote.hpp>
+
+namespace cy = coyote;
+
+#ifdef COYOTE_EXPECT_OK
+using Part = cy::Linear;
+#else
+using Part = float;
+#endif
+
+template class cy::Model<cy::Gate<cy::Linear, Part>, cy::Cpu, float>;
