@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-// Causal attention forward plus backward, float: the core operation on given q, k, v (rows of [B * L, heads * 64], side by
-// side as a projection leaves them). Inputs rotate over sets larger than the last-level cache. Peer:
-// peers/torch_attention.py.
+// Causal attention forward plus backward, float: the core operation on given q, k, v ([B * L, heads * 64] each). Inputs rotate
+// over sets larger than the last-level cache. Peer: peers/torch_attention.py.
 
 #include <benchmark/benchmark.h>
 
@@ -64,9 +63,18 @@ struct LatestFour {
 };
 
 struct Set {
-  Set(Index rows, Index d, Index heads) : qkv(rows, 3 * d), dqkv(rows, 3 * d), y(rows, d), dy(rows, d), log_sum_exp(rows, heads) {
+  Set(Index rows, Index d, Index heads)
+      : q(rows, d),
+        k(rows, d),
+        v(rows, d),
+        y(rows, d),
+        dy(rows, d),
+        dq(rows, d),
+        dk(rows, d),
+        dv(rows, d),
+        log_sum_exp(rows, heads) {
     std::uint64_t state = 1;
-    for (Matrix<float>* m : {&qkv, &dy}) {
+    for (Matrix<float>* m : {&q, &k, &v, &dy}) {
       for (float& x : *m) {
         state = state * 6364136223846793005u + 1442695040888963407u;
         x = static_cast<float>(static_cast<std::int32_t>(state >> 32)) * 0x1p-30f;
@@ -77,7 +85,7 @@ struct Set {
       tokens.push_back(static_cast<Token>(state >> 56));
     }
   }
-  Matrix<float> qkv, dqkv, y, dy, log_sum_exp;
+  Matrix<float> q, k, v, y, dy, dq, dk, dv, log_sum_exp;
   std::vector<Token> tokens;  // uniform over 256 symbols
 };
 
@@ -93,15 +101,13 @@ void attention_step(benchmark::State& state) {
   std::size_t turn = 0;
   for (auto _ : state) {
     Set& set = sets[turn++ % sets.size()];
-    const auto part = [&](Index p) { return std::as_const(set.qkv).view().columns(p * d, d); };
-    const auto dpart = [&](Index p) { return set.dqkv.view().columns(p * d, d); };
     const Batch batch{.sequences = sequences, .length = length, .tokens = set.tokens};
     const auto frame = ctx.frame();
     const PatternIndex index = build_index<Pattern>(ctx, batch);
-    coyote::attention<float, Pattern>(ctx, batch, index, heads, 0.125f, {}, part(0), part(1), part(2), set.y, set.log_sum_exp);
+    coyote::attention<float, Pattern>(ctx, batch, index, heads, 0.125f, {}, set.q, set.k, set.v, set.y, set.log_sum_exp);
     if (backward) {
-      attention_backward<float, Pattern>(ctx, batch, index, heads, 0.125f, {}, part(0), part(1), part(2), std::as_const(set.y),
-                                         std::as_const(set.log_sum_exp), set.dy, dpart(0), dpart(1), dpart(2));
+      attention_backward<float, Pattern>(ctx, batch, index, heads, 0.125f, {}, set.q, set.k, set.v, set.y, set.log_sum_exp,
+                                         set.dy, set.dq, set.dk, set.dv);
     }
   }
   if constexpr (IntervalPattern<Pattern>) {

@@ -32,8 +32,8 @@ inline Rows<const S> near(Arena& scratch, Rows<const S> x) {
   if (width == x.width && x.stride * static_cast<Index>(sizeof(S)) <= 1024) return x;
   const Rows<S> copy(take<S>(scratch, x.rows * width), x.rows, width);
   for (Index i = 0; i < x.rows; ++i) {
-    std::copy_n(x.row(i), x.width, copy.row(i));
-    std::fill_n(copy.row(i) + x.width, width - x.width, S{});
+    copy_scaled(S(1), x.row(i), copy.row(i), x.width);
+    for (Index c = x.width; c < width; ++c) copy(i, c) = S{};
   }
   return copy;
 }
@@ -192,8 +192,11 @@ void attend_block(const Head<S>& head, Index first, Index count, Rows<const S> q
   for (Index i = 0; i < count; ++i) {
     const bool none = totals[i] == S(0);
     const S inverse = none ? S{} : 1 / totals[i];
-    S* to = y.row(first + i);
-    for (Index c = 0; c < head.width; ++c) to[c] = begun && !none ? sums(i, c) * inverse : S{};
+    if (none || !begun) {
+      std::fill_n(y.row(first + i), head.width, S{});
+    } else {
+      copy_scaled(inverse, sums.row(i), y.row(first + i), head.width);
+    }
     if (log_sum_exp.rows > 0) log_sum_exp(head.begin + first + i, head.head) = none ? nothing : peaks[i] + std::log(totals[i]);
   }
 }
@@ -255,8 +258,11 @@ void attend_block_backward(const Head<S>& head, Index first, Index count, Rows<c
     begun = true;
   }
   for (Index i = 0; i < count; ++i) {
-    S* to = dq.row(first + i);
-    for (Index c = 0; c < head.width; ++c) to[c] = begun ? head.scale * dquery(i, c) : S{};
+    if (begun) {
+      copy_scaled(head.scale, dquery.row(i), dq.row(first + i), head.width);
+    } else {
+      std::fill_n(dq.row(first + i), head.width, S{});
+    }
   }
 }
 
@@ -270,14 +276,6 @@ inline S dot(const S* a, const S* b, Index width) {
   for (; c < width; ++c) result += a[c] * b[c];
   return result;
 }
-/// to += factor * x.
-template <class S>
-inline void add_scaled(S factor, const S* x, S* to, Index width) {
-  Index c = 0;
-  for (; c + lanes<S> <= width; c += lanes<S>) store<S>(to + c, load(to + c) + factor * load(x + c));
-  for (; c < width; ++c) to[c] += factor * x[c];
-}
-
 /// Keys of one query, handed on in chunks: flush(keys, count) is called with at most walk_chunk of them.
 template <class Pattern, class Flush>
 inline void walk(std::span<const std::int32_t> index, Index capacity, Index i, Flush&& flush) {
@@ -301,65 +299,150 @@ inline void walk(std::span<const std::int32_t> index, Index capacity, Index i, F
 template <class S>
 struct RunningSoftmax {
   S most = -std::numeric_limits<S>::infinity(), total = 0;
+  bool begun = false;
 };
 
-/// Adds a chunk of keys to a query's running softmax: out is the sum of v weighted relative to softmax.most.
+/// Calls f(std::integral_constant<int, n>) with the number n of registers in a head, or 0 when it is not whole or above 4:
+/// then rows of a head stay in registers while their keys go by.
+template <class S, class F>
+inline void with_registers(Index width, F&& f) {
+  const Index n = width % lanes<S> == 0 ? width / lanes<S> : 0;
+  if (n == 4) return f(std::integral_constant<int, 4>{});
+  if (n == 2) return f(std::integral_constant<int, 2>{});
+  if (n == 1) return f(std::integral_constant<int, 1>{});
+  f(std::integral_constant<int, 0>{});
+}
+
+/// One row of a head, held in registers when their number is known (Registers > 0), in memory otherwise.
+template <class S, int Registers>
+struct HeldRow {
+  Vec<S> part[Registers];
+
+  static HeldRow read(const S* from, Index) {
+    HeldRow row;
+    COYOTE_UNROLL for (int r = 0; r < Registers; ++r) row.part[r] = load(from + r * lanes<S>);
+    return row;
+  }
+  S dot(const S* other, Index) const {
+    Vec<S> sum = part[0] * load(other);
+    COYOTE_UNROLL for (int r = 1; r < Registers; ++r) sum += part[r] * load(other + r * lanes<S>);
+    return horizontal_sum<S>(sum);
+  }
+  /// to += factor * row.
+  void add_to(S* to, S factor, Index) const {
+    COYOTE_UNROLL for (int r = 0; r < Registers; ++r) store<S>(to + r * lanes<S>, load(to + r * lanes<S>) + factor * part[r]);
+  }
+};
 template <class S>
+struct HeldRow<S, 0> {
+  const S* data;
+
+  static HeldRow read(const S* from, Index) { return {from}; }
+  S dot(const S* other, Index width) const { return cpu::dot(data, other, width); }
+  void add_to(S* to, S factor, Index width) const { add_scaled(factor, data, to, width); }
+};
+
+/// A row of a head that grows by multiples of other rows: starts as what `to` holds, ends there.
+template <class S, int Registers>
+class Sum {
+ public:
+  Sum(S* to, Index, bool fresh) : to_(to) {
+    COYOTE_UNROLL for (int r = 0; r < Registers; ++r) part_[r] = fresh ? Vec<S>{} : load(to + r * lanes<S>);
+  }
+  void scale(S factor) { COYOTE_UNROLL for (int r = 0; r < Registers; ++r) part_[r] *= factor; }
+  void add(S factor, const S* x) {
+    COYOTE_UNROLL for (int r = 0; r < Registers; ++r) part_[r] += factor * load(x + r * lanes<S>);
+  }
+  void finish() { COYOTE_UNROLL for (int r = 0; r < Registers; ++r) store<S>(to_ + r * lanes<S>, part_[r]); }
+
+ private:
+  Vec<S> part_[Registers];
+  S* to_;
+};
+template <class S>
+class Sum<S, 0> {
+ public:
+  Sum(S* to, Index width, bool fresh) : to_(to), width_(width) {
+    if (fresh) std::fill_n(to, width, S{});
+  }
+  void scale(S factor) {
+    for (Index c = 0; c < width_; ++c) to_[c] *= factor;
+  }
+  void add(S factor, const S* x) { add_scaled(factor, x, to_, width_); }
+  void finish() {}
+
+ private:
+  S* to_;
+  Index width_;
+};
+
+/// Adds a chunk of keys to a query's running softmax: out is the sum of v weighted relative to softmax.most, undefined
+/// before the first chunk.
+template <class S, int Registers>
 inline void attend_keys(const S* q, Rows<const S> k, Rows<const S> v, const Index* keys, Index count, S scale,
                         const DropoutRule& rule, std::uint64_t rule_row, Index begin, RunningSoftmax<S>& softmax, S* out) {
   constexpr S nothing = -std::numeric_limits<S>::infinity();
   alignas(64) S p[walk_chunk];
+  const Index padded = round_up(count, lanes<S>);
+  for (Index n = padded - lanes<S>; n < padded; n += lanes<S>) store<S>(p + n, broadcast<S>(nothing));
+  const auto query = HeldRow<S, Registers>::read(q, k.width);
   S most = softmax.most;
   for (Index n = 0; n < count; ++n) {
-    p[n] = scale * dot(q, k.row(keys[n]), k.width);
-    most = p[n] > most ? p[n] : most;
+    const S score = scale * query.dot(k.row(keys[n]), k.width);
+    p[n] = score;
+    most = score > most ? score : most;
   }
-  const Index padded = round_up(count, lanes<S>);
-  for (Index n = count; n < padded; ++n) p[n] = nothing;
   const S shift = most == nothing ? S{} : most;
-  Vec<S> sum = {};
+  Vec<S> total = {};
   for (Index n = 0; n < padded; n += lanes<S>) {
     const Vec<S> e = vector_exp_negative<S>(load(p + n) - shift);
-    sum += e;
+    total += e;
     store<S>(p + n, e);
   }
-  if (most != softmax.most && softmax.total != S(0)) {
-    const S shrink = std::exp(softmax.most - shift);
+  Sum<S, Registers> sum(out, v.width, !softmax.begun);
+  if (softmax.begun && most != softmax.most) {
+    const S shrink = softmax.total == S(0) ? S(0) : std::exp(softmax.most - shift);
     softmax.total *= shrink;
-    for (Index c = 0; c < v.width; ++c) out[c] *= shrink;
+    sum.scale(shrink);
   }
-  softmax.total += horizontal_sum<S>(sum);
+  softmax.total += horizontal_sum<S>(total);
   softmax.most = most;
+  softmax.begun = true;
   for (Index n = 0; n < count; ++n) {
     S weight = p[n];
     if (rule.active())
       weight *= rule.keeps(rule_row, static_cast<std::uint64_t>(begin + keys[n])) ? static_cast<S>(rule.scale()) : S{};
-    add_scaled(weight, v.row(keys[n]), out, v.width);
+    sum.add(weight, v.row(keys[n]));
   }
+  sum.finish();
 }
 
 /// Ends a row: out becomes the attended value; returns the logarithm of the sum.
 template <class S>
 inline S finish_row(const RunningSoftmax<S>& softmax, S* out, Index width) {
-  if (softmax.total == S(0)) return -std::numeric_limits<S>::infinity();
+  if (softmax.total == S(0)) {
+    std::fill_n(out, width, S{});
+    return -std::numeric_limits<S>::infinity();
+  }
   const S inverse = 1 / softmax.total;
-  for (Index c = 0; c < width; ++c) out[c] *= inverse;
+  copy_scaled<S>(inverse, out, out, width);
   return softmax.most + std::log(softmax.total);
 }
 
-/// One row of a walked pattern backwards, for one head. dk (times scale) and dv are added to.
-template <class S, class Pattern>
-inline void attend_row_backward(const Head<S>& head, Index i, Rows<const S> q, Rows<const S> k, Rows<const S> v, const S* y,
-                                S log, const S* dy, S* dq, Rows<S> dk, Rows<S> dv) {
+/// One row of a walked pattern backwards, for one head. dk (without the factor scale) and dv are added to.
+template <class S, class Pattern, int Registers>
+inline void attend_row_backward(const Head<S>& head, Index i, const S* q, Rows<const S> k, Rows<const S> v, const S* y, S log,
+                                const S* dy, S* dq, Rows<S> dk, Rows<S> dv) {
   const Index width = head.width;
-  std::fill_n(dq, width, S{});
-  const S delta = dot(dy, y, width);
+  const auto query = HeldRow<S, Registers>::read(q, width), error = HeldRow<S, Registers>::read(dy, width);
+  Sum<S, Registers> dquery(dq, width, true);
+  const S delta = error.dot(y, width);
   const std::uint64_t rule_row = AttentionDropout::rule_row(head.begin + i, head.head, head.heads);
   walk<Pattern>(head.index, head.size, i, [&](const Index* keys, Index count) {
     alignas(64) S p[walk_chunk];
-    for (Index n = 0; n < count; ++n) p[n] = head.scale * dot(q.row(i), k.row(keys[n]), width) - log;
     const Index padded = round_up(count, lanes<S>);
-    for (Index n = count; n < padded; ++n) p[n] = S{};
+    for (Index n = padded - lanes<S>; n < padded; n += lanes<S>) store<S>(p + n, Vec<S>{});
+    for (Index n = 0; n < count; ++n) p[n] = head.scale * query.dot(k.row(keys[n]), width) - log;
     for (Index n = 0; n < padded; n += lanes<S>) store<S>(p + n, vector_exp_negative<S>(load(p + n)));
     for (Index n = 0; n < count; ++n) {
       const Index j = keys[n];
@@ -367,12 +450,14 @@ inline void attend_row_backward(const Head<S>& head, Index i, Rows<const S> q, R
       if (head.rule->active()) {
         kept = head.rule->keeps(rule_row, static_cast<std::uint64_t>(head.begin + j)) ? static_cast<S>(head.rule->scale()) : S{};
       }
-      const S slope = head.scale * p[n] * (kept * dot(dy, v.row(j), width) - delta);
-      add_scaled(p[n] * kept, dy, dv.row(j), width);
-      add_scaled(slope, q.row(i), dk.row(j), width);
-      add_scaled(slope, k.row(j), dq, width);
+      const S slope = p[n] * (kept * error.dot(v.row(j), width) - delta);
+      error.add_to(dv.row(j), p[n] * kept, width);
+      query.add_to(dk.row(j), slope, width);
+      dquery.add(slope, k.row(j));
     }
   });
+  dquery.scale(head.scale);
+  dquery.finish();
 }
 
 /// Tasks of an attention: parts of each (sequence, head). Their number depends on the sizes alone.
@@ -421,13 +506,15 @@ void attention(Context<Cpu>& ctx, const Batch& batch, PatternIndex index, Index 
       for (Index i = first; i < std::min(batch.size(s), first + group); ++i) {
         std::fill_n(softmax, heads, cpu::RunningSoftmax<S>{});
         S* out = y.row(begin + i);
-        std::fill_n(out, heads * width, S{});
         cpu::walk<Pattern>(index[s], batch.size(s), i, [&](const Index* keys, Index count) {
-          for (Index h = 0; h < heads; ++h) {
-            const cpu::Head<S> head = head_of({s, h, 0});
-            cpu::attend_keys(head.of(q).row(i), head.of(k), head.of(v), keys, count, scale, rule,
-                             AttentionDropout::rule_row(begin + i, h, heads), begin, softmax[h], out + h * width);
-          }
+          cpu::with_registers<S>(width, [&](auto registers) {
+            for (Index h = 0; h < heads; ++h) {
+              const cpu::Head<S> head = head_of({s, h, 0});
+              cpu::attend_keys<S, decltype(registers)::value>(head.of(q).row(i), head.of(k), head.of(v), keys, count, scale, rule,
+                                                              AttentionDropout::rule_row(begin + i, h, heads), begin, softmax[h],
+                                                              out + h * width);
+            }
+          });
         });
         for (Index h = 0; h < heads; ++h) {
           const S log = cpu::finish_row(softmax[h], out + h * width, width);
@@ -466,9 +553,7 @@ void attention_backward(Context<Cpu>& ctx, const Batch& batch, PatternIndex inde
                         batch.size(t.sequence));
     };
     const auto write = [&](const cpu::Head<S>& head, Index first, Index count, S factor, Rows<const S> from, Rows<S> to) {
-      for (Index i = first; i < first + count; ++i) {
-        for (Index c = 0; c < head.width; ++c) head.of(to)(i, c) = factor * from(i, c);
-      }
+      for (Index i = first; i < first + count; ++i) cpu::copy_scaled(factor, from.row(i), head.of(to).row(i), head.width);
     };
     ctx.parallel(parts.count(batch.sequences), [&](Index task, Arena& scratch) {
       const cpu::HeadTask t = parts[task];
@@ -505,16 +590,32 @@ void attention_backward(Context<Cpu>& ctx, const Batch& batch, PatternIndex inde
     }
   } else {
     const cpu::Parts parts{heads, 1};
-    ctx.parallel(parts.count(batch.sequences), [&](Index task, Arena&) {
+    ctx.parallel(parts.count(batch.sequences), [&](Index task, Arena& scratch) {
       const cpu::Head<S> head = head_of(parts[task]);
+      // Gathered and scattered rows lie side by side: the keys of neighbouring queries then stay in the caches.
+      const Rows<const S> queries = head.of(q), errors = head.of(dy), outputs = head.of(y);
+      const Rows<const S> keys = cpu::near(scratch, head.of(k)), values = cpu::near(scratch, head.of(v));
+      const Rows<S> dkeys(cpu::take<S>(scratch, head.size * width), head.size, width), dqueries = head.of(dq);
+      const Rows<S> dvalues(cpu::take<S>(scratch, head.size * width), head.size, width);
+      std::fill_n(dkeys.data, head.size * width, S{});
+      std::fill_n(dvalues.data, head.size * width, S{});
+      cpu::with_registers<S>(width, [&](auto registers) {
+        for (Index i = 0; i < head.size; ++i) {
+          const Index ahead = std::min(i + 8, head.size - 1);
+          for (Index c = 0; c < width; c += 64 / static_cast<Index>(sizeof(S))) {
+            __builtin_prefetch(queries.row(ahead) + c);
+            __builtin_prefetch(errors.row(ahead) + c);
+            __builtin_prefetch(outputs.row(ahead) + c);
+            __builtin_prefetch(dqueries.row(ahead) + c, 1);
+          }
+          cpu::attend_row_backward<S, Pattern, decltype(registers)::value>(head, i, queries.row(i), keys, values, outputs.row(i),
+                                                                           log_sum_exp(head.begin + i, head.head), errors.row(i),
+                                                                           dqueries.row(i), dkeys, dvalues);
+        }
+      });
       for (Index i = 0; i < head.size; ++i) {
-        std::fill_n(head.of(dk).row(i), width, S{});
-        std::fill_n(head.of(dv).row(i), width, S{});
-      }
-      for (Index i = 0; i < head.size; ++i) {
-        const S log = log_sum_exp(head.begin + i, head.head);
-        cpu::attend_row_backward<S, Pattern>(head, i, head.of(q), head.of(k), head.of(v), head.of(y).row(i), log,
-                                             head.of(dy).row(i), head.of(dq).row(i), head.of(dk), head.of(dv));
+        cpu::copy_scaled<S>(scale, dkeys.row(i), head.of(dk).row(i), width);
+        cpu::copy_scaled<S>(S(1), dvalues.row(i), head.of(dv).row(i), width);
       }
     });
   }
@@ -531,11 +632,13 @@ void attention_step(Context<Cpu>& ctx, PatternIndex index, Index capacity, Index
   const auto attend = [&](Index s, Index h) {
     cpu::RunningSoftmax<S> softmax;
     S* out = y.row(s) + h * width;
-    std::fill_n(out, width, S{});
     const Rows<const S> k = keys.slice(s * capacity, capacity).columns(h * width, width);
     const Rows<const S> v = values.slice(s * capacity, capacity).columns(h * width, width);
     cpu::walk<Pattern>(index[s], capacity, position, [&](const Index* chosen, Index count) {
-      cpu::attend_keys(q.row(s) + h * width, k, v, chosen, count, scale, none, 0, 0, softmax, out);
+      cpu::with_registers<S>(width, [&](auto registers) {
+        cpu::attend_keys<S, decltype(registers)::value>(q.row(s) + h * width, k, v, chosen, count, scale, none, 0, 0, softmax,
+                                                        out);
+      });
     });
     cpu::finish_row(softmax, out, width);
   };

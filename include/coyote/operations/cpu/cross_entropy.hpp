@@ -83,9 +83,7 @@ void loss_block(Rows<const S> hidden, Rows<const S> embedding, const Token* labe
   for (Index i = 0; i < wide; ++i) inverse[i] = i < count ? weight / sums[i] : S{};
   for (Index i = 0; i < count; ++i) scores[labels[i] * wide + i] -= sums[i];
   product_tn<S>(Rows<const S>(scores, vocabulary, count, wide), embedding, dhidden, Write::overwrite);
-  for (Index i = 0; i < count; ++i) {
-    for (Index c = 0; c < depth; ++c) dhidden(i, c) *= inverse[i];
-  }
+  for (Index i = 0; i < count; ++i) copy_scaled<S>(inverse[i], dhidden.row(i), dhidden.row(i), depth);
 }
 
 }  // namespace cpu::inline COYOTE_ISA
@@ -129,7 +127,7 @@ double cross_entropy(Context<Cpu>& ctx, Rows<const S> hidden, Rows<const S> embe
                          predicted.empty() ? nullptr : predicted.data() + row, own, inverses,
                          wants_slopes ? dhidden.slice(row, n) : Rows<S>{}, wants_slopes, scratch);
       for (Index i = 0; wants_slopes && i < n; ++i) {
-        for (Index c = 0; c < depth; ++c) weighted(b * block + i, c) = inverses[i] * hidden(row + i, c);
+        cpu::copy_scaled<S>(inverses[i], hidden.row(row + i), weighted.row(b * block + i), depth);
       }
     });
     if (dembedding.rows > 0 && wants_slopes) {

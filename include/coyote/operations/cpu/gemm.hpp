@@ -29,9 +29,10 @@ struct Left {
 /// c[i, :] = init[i, :] + sum_p a[i, p] b[p, :] for Height rows and Registers registers of columns, of which `columns`
 /// are stored; init absent (nullptr) is 0. `Lines` tells how a is strided: the compiler then forms short addresses.
 enum class Lines { rows, columns };
+/// Never inlined: inside a larger function the compilers keep part of the sums in memory.
 template <class S, int Height, int Registers, Lines A>
-inline void tile(Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init, Index init_stride, S* c,
-                 Index c_stride, Index columns) {
+[[gnu::noinline]] void tile(Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init, Index init_stride,
+                            S* c, Index c_stride, Index columns) {
   constexpr Index step = lanes<S>;
   Vec<S> sum[Height][Registers];
   if (init == nullptr) {
@@ -305,14 +306,25 @@ void product_tn(Rows<const S> a, Rows<const S> b, Rows<S> c, Write write) {
   product_blocked<S, Lines::columns, Right::plain>(a, b, a.rows, write == Write::add ? c.data : nullptr, c.stride, c);
 }
 
+/// to = factor * from, over `width` elements; in place is legal.
+template <class S>
+inline void copy_scaled(S factor, const S* from, S* to, Index width) {
+  Index c = 0;
+  for (; c + lanes<S> <= width; c += lanes<S>) store<S>(to + c, factor * load(from + c));
+  for (; c < width; ++c) to[c] = factor * from[c];
+}
+/// to += factor * x.
+template <class S>
+inline void add_scaled(S factor, const S* x, S* to, Index width) {
+  Index c = 0;
+  for (; c + lanes<S> <= width; c += lanes<S>) store<S>(to + c, load(to + c) + factor * load(x + c));
+  for (; c < width; ++c) to[c] += factor * x[c];
+}
+
 /// y[i, :] += x[i, :]; one row of x for all rows when its stride is 0.
 template <class S>
 inline void add_rows(const S* x, Index x_stride, Rows<S> y) {
-  for (Index i = 0; i < y.rows; ++i) {
-    const S* from = x + i * x_stride;
-    S* to = y.row(i);
-    for (Index c = 0; c < y.width; ++c) to[c] += from[c];
-  }
+  for (Index i = 0; i < y.rows; ++i) add_scaled(S(1), x + i * x_stride, y.row(i), y.width);
 }
 
 /// to[c] += sum_i x[i, c], in four interleaved sums of rows.
@@ -328,6 +340,34 @@ inline void add_column_sums(Rows<const S> x, S* to) {
       for (Index i = 0; i < x.rows; ++i) sum[i % 4] += load_part(x.row(i) + c, count);
     }
     store_part(to + c, load_part(to + c, count) + ((sum[0] + sum[1]) + (sum[2] + sum[3])), count);
+  }
+}
+
+/// c += a^T b where rows of a and b lie far apart: both are first copied side by side, a in strips of tile_rows columns,
+/// because neighbouring elements of a column would share few sets of the first-level cache.
+template <class S>
+inline void add_product_tn_far(Rows<const S> a, Rows<const S> b, Rows<S> c, Arena& scratch) {
+  const Context<Cpu>::Frame frame(scratch);
+  const auto make = [&](Index count) { return static_cast<S*>(scratch.allocate(static_cast<std::size_t>(count) * sizeof(S))); };
+  S* strips = make(round_up(a.width, tile_rows) * a.rows);
+  S* panels = make(packed_size<S>(b.rows, b.width));
+  pack(b, panels);
+  for (Index i = 0; i < a.width; i += tile_rows) {
+    S* to = strips + i * a.rows;
+    const S* from = a.data + i;
+    if (i + tile_rows <= a.width) {
+      for (Index p = 0; p < a.rows; ++p, from += a.stride, to += tile_rows) std::memcpy(to, from, tile_rows * sizeof(S));
+    } else {
+      for (Index p = 0; p < a.rows; ++p, from += a.stride, to += tile_rows) std::copy_n(from, a.width - i, to);
+    }
+  }
+  for (Index j = 0; j < b.width; j += tile_columns<S>) {
+    const Index columns = std::min(tile_columns<S>, b.width - j);
+    for (Index i = 0; i < a.width; i += tile_rows) {
+      S* to = c.row(i) + j;
+      panel<S, tile_registers, Lines::columns>(std::min<Index>(tile_rows, a.width - i), a.rows, strips + i * a.rows, tile_rows,
+                                               panels + j * b.rows, tile_columns<S>, to, c.stride, to, c.stride, columns);
+    }
   }
 }
 
@@ -397,13 +437,14 @@ void linear_backward(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, Row
     cpu::pack_transposed(weight, packed);
   }
   // Fixed chunks of whole blocks; each has its own partial dweight and dbias. Few when the weights are many.
-  const Index block = std::min<Index>(cpu::product_block_rows(in, out), 192);
+  const Index block = 192;
   const Index blocks = ceil_div(rows, block);
   const Index most = std::clamp<Index>((Index{1} << 20) / std::max<Index>(1, in * out), 4, 16);
   const Index per_chunk = ceil_div(blocks, most), chunks = ceil_div(blocks, per_chunk);
   const Index partial = (wants_weight ? in * out : 0) + (wants_sums ? out : 0);
   const Rows<S> partials = ctx.template make<S>(chunks > 1 ? chunks : 0, partial);
-  ctx.parallel(chunks, [&](Index chunk, Arena&) {
+  const bool far = std::min(x.stride, dy.stride) * static_cast<Index>(sizeof(S)) >= 1024;
+  ctx.parallel(chunks, [&](Index chunk, Arena& scratch) {
     // One chunk adds where the sums belong, several to parts of their own.
     Rows<S> weights = dweight;
     S* sums = dbias.data;
@@ -419,7 +460,8 @@ void linear_backward(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, Row
         const Rows<S> to = dx.slice(first, count);
         cpu::product_packed(part, packed, out, write == Write::add ? to.data : nullptr, to.stride, to);
       }
-      if (wants_weight) cpu::product_tn<S>(x.slice(first, count), part, weights, Write::add);
+      if (wants_weight && far) cpu::add_product_tn_far<S>(x.slice(first, count), part, weights, scratch);
+      if (wants_weight && !far) cpu::product_tn<S>(x.slice(first, count), part, weights, Write::add);
       if (wants_sums) cpu::add_column_sums(part, sums);
     }
   });

@@ -90,12 +90,23 @@ inline Vec<S> vector_exp(Vec<S> x) {
 /// exp(x) for x <= 0 (or NaN), where results below the normal numbers become 0: what a softmax needs, in fewer steps.
 template <class S>
 inline Vec<S> vector_exp_negative(Vec<S> x) {
-  constexpr S lowest = sizeof(S) == 4 ? S(-87) : S(-708);
-  const Vec<S> bounded = x < lowest ? broadcast<S>(lowest) : x;
-  Vec<S> rest;
-  const Vec<detail::Bits<S>> n = detail::split_exponent<S>(bounded, rest);
-  const Vec<S> result = (rest + S(1)) * detail::power_of_two<S>(n);
-  return x < lowest ? Vec<S>{} : result;
+  using E = detail::Exp<S>;
+  // The power of two of the lowest argument has the exponent bits 0: it is the number 0.
+  constexpr S lowest = sizeof(S) == 4 ? S(-88) : S(-709);
+  constexpr S rounder = E::rounder + E::bias;
+  x = x < lowest ? broadcast<S>(lowest) : x;
+  const Vec<S> shifted = x * S(1.44269504088896340736) + rounder;
+  const Vec<S> n = shifted - rounder;
+  const Vec<S> r = (x - n * E::ln2_high) - n * E::ln2_low;
+  constexpr int last = static_cast<int>(std::size(E::g)) - 1;
+  Vec<S> g = broadcast<S>(E::g[last]);
+  COYOTE_UNROLL for (int i = last - 1; i >= 0; --i) g = g * r + E::g[i];
+  Vec<detail::Bits<S>> bits;
+  std::memcpy(&bits, &shifted, sizeof bits);
+  bits <<= E::mantissa;  // n + bias, the low bits of the rounded number, become the exponent
+  Vec<S> power;
+  std::memcpy(&power, &bits, sizeof power);
+  return (r * r * g + r) * power + power;
 }
 
 /// 1 / (1 + exp(-x)).
