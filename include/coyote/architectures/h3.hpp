@@ -36,4 +36,14 @@ using H3 = Chain<Contract<E,                                                    
 /// Channel (g, a) is column g*2 + a on the way in and out.
 using H3Public = H3<ShiftFilter, ComplexDiagonalFilter, 2>;
 
+/// The options of an H3's shift filter and of its diagonal filter, given the options of the whole.
+template <class Options>
+constexpr auto& h3_shift(Options& options) {
+  return std::get<1>(std::get<0>(std::get<0>(options.parts).right.parts).left.parts).filter.filter;
+}
+template <class Options>
+constexpr auto& h3_diagonal(Options& options) {
+  return std::get<1>(std::get<0>(options.parts).right.parts).filter.filter;
+}
+
 }  // namespace coyote::inline v0
