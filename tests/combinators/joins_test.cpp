@@ -64,12 +64,15 @@ TEST_CASE("a gate is the product of its branches, a sum their sum, a residual ad
   };
   take(gate, "test.left", a, "a");
   take(gate, "test.right", b, "b");
-  same(run(a), run(b), [](double x, double y) { return x * y; }, gate.run(batch, u, w.view()).y);
+  same(
+      run(a), run(b), [](double x, double y) { return x * y; }, gate.run(batch, u, w.view()).y);
   take(sum, "test.left", a, "a");
   take(sum, "test.right", b, "b");
-  same(run(a), run(b), [](double x, double y) { return x + y; }, sum.run(batch, u, w.view()).y);
+  same(
+      run(a), run(b), [](double x, double y) { return x + y; }, sum.run(batch, u, w.view()).y);
   take(residual, "test.inner", b, "b");
-  same(u, run(b), [](double x, double y) { return x + y; }, residual.run(batch, u, w.view()).y);
+  same(
+      u, run(b), [](double x, double y) { return x + y; }, residual.run(batch, u, w.view()).y);
 }
 
 TEST_CASE("branches that do not fit are refused by name") {

@@ -76,8 +76,8 @@ Matrix<double> equation(Model& layer, const Batch& batch, const Matrix<double>& 
     for (Index i = 0; Base > 0 && i < batch.size(s); ++i) {
       for (Index h = 0; h < H; ++h) {
         for (Index c = 0; c < width / 2; ++c) {
-          const double angle =
-              static_cast<double>(i) / std::pow(static_cast<double>(Base), 2.0 * static_cast<double>(c) / static_cast<double>(width));
+          const double angle = static_cast<double>(i) /
+                               std::pow(static_cast<double>(Base), 2.0 * static_cast<double>(c) / static_cast<double>(width));
           for (Matrix<double>* m : {&q, &k}) {
             double &a = (*m)(first + i, h * width + 2 * c), &b = (*m)(first + i, h * width + 2 * c + 1);
             const double x = a * std::cos(angle) - b * std::sin(angle), y = a * std::sin(angle) + b * std::cos(angle);

@@ -19,8 +19,8 @@ struct Cyclic {
 /// Causal: y[b,l,d] = sum_{t=0..l} taps[t,d] * u[b,l-t,d] + bias; Cyclic, for a sequence of n rows: t = 0..n-1 and row (l-t) mod
 /// n. The taps come from the filter; a sequence of n rows uses the first n of them. Saves u (and what the filter saves). Cost:
 /// the filter's, plus D*L(L+1)/2 multiplications (causal, textbook; Cpu uses transforms of n log n). State: the inputs so far,
-/// L*D scalars, or the filter's own recurrence, by which then the cost counts too. Errors: width mismatch; sequences longer than
-/// the layer's length. Source: Zoology, Def. 4.1.
+/// L*D scalars, or the filter's own recurrence, by which then the cost counts too; none if cyclic. Errors: width mismatch;
+/// sequences longer than the layer's length. Source: Zoology, Def. 4.1.
 template <class F = FreeFilter, class Ends = Causal, class Bias = ChannelBias>
 struct LongConv {
   static_assert(Filter<F>, "coyote: the first argument of LongConv is a filter (filters/filter.hpp says what one has)");
@@ -42,10 +42,11 @@ struct LongConv {
                   .additions = bias == 0 ? 0 : n * dims.width,
                   .state_scalars = F::state_scalars(dims.width, n, options.filter)};
     }
-    return F::cost(dims.width, n, options.filter) + Cost{.parameters = bias * dims.width,
-                                                         .multiplications = products,
-                                                         .additions = products - (bias == 0 ? n * dims.width : 0),
-                                                         .state_scalars = F::state_scalars(dims.width, n, options.filter)};
+    return F::cost(dims.width, n, options.filter) +
+           Cost{.parameters = bias * dims.width,
+                .multiplications = products,
+                .additions = products - (bias == 0 ? n * dims.width : 0),
+                .state_scalars = is_causal ? F::state_scalars(dims.width, n, options.filter) : 0};
   }
 };
 
