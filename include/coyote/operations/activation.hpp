@@ -15,6 +15,14 @@ P logistic(P x) {
   return one / (one + exp(-x));
 }
 
+/// exp(x - shift), where the shift only keeps the exponent small: one special function, as far as counting goes. A scalar
+/// that counts brings its own.
+template <class P>
+P shifted_exponential(P x, P shift) {
+  using std::exp;
+  return exp(x - shift);
+}
+
 /// The arithmetic that a pointwise function is written over: one number at a time. The Cpu backend has the same for
 /// registers (cpu::VectorMath).
 template <class P>

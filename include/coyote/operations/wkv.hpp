@@ -1,21 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cmath>
-
 #include "coyote/core/batch.hpp"
 #include "coyote/core/context.hpp"
 #include "coyote/core/scalar.hpp"
+#include "coyote/operations/activation.hpp"
 
 namespace coyote::inline v0 {
-
-/// exp(x - shift), where the shift only keeps the exponent small: one special function, as far as counting goes. A scalar
-/// that counts brings its own.
-template <class P>
-P shifted_exponential(P x, P shift) {
-  using std::exp;
-  return exp(x - shift);
-}
 
 // The recurrence behind wkv, per channel, with w = exp(decay) >= 0 and b = bonus:
 //
