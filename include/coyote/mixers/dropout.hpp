@@ -2,7 +2,7 @@
 #pragma once
 
 #include "coyote/core/mixer.hpp"
-#include "coyote/operations/dropout.hpp"
+#include "coyote/operations/reference/dropout.hpp"
 #include "coyote/operations/rowwise.hpp"
 
 namespace coyote::inline v0 {
@@ -56,16 +56,7 @@ class Layer<Dropout, Backend, S> {
  private:
   static void apply(Context<Backend>& context, const DropoutRule& rule, Rows<const S> x, Rows<S> y, Write write) {
     if (!rule.active()) return assign<S>(context, x, y, write);
-    if (write == Write::none) return;
-    const auto scale = static_cast<S>(rule.scale());
-    context.for_rows(x.rows, 16 * x.width, [&](Index i) {
-      for (Index four = 0; four < x.width; four += 4) {
-        const auto kept = rule.keeps_four(static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(four));
-        for (Index c = four; c < x.width && c < four + 4; ++c) {
-          write_to(y(i, c), kept[static_cast<std::size_t>(c - four)] ? x(i, c) * scale : S{}, write);
-        }
-      }
-    });
+    if (write != Write::none) drop<S>(context, rule, x, y, write);
   }
 
   Path path_;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <array>
 #include <cstdint>
 
 #include "coyote/core/error.hpp"
@@ -31,11 +30,6 @@ class DropoutRule {
 
   constexpr bool keeps(std::uint64_t row, std::uint64_t column) const {
     return stream_.bits(row << 32 | column / 4)[static_cast<std::size_t>(column % 4)] >= threshold_;
-  }
-  /// The same for columns column .. column + 3, of which `column` is divisible by 4.
-  constexpr std::array<bool, 4> keeps_four(std::uint64_t row, std::uint64_t column) const {
-    const auto bits = stream_.bits(row << 32 | column / 4);
-    return {bits[0] >= threshold_, bits[1] >= threshold_, bits[2] >= threshold_, bits[3] >= threshold_};
   }
 
  private:

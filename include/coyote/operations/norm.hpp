@@ -24,20 +24,14 @@ void normalise(C& context, NormKind kind, parameter_t<S> epsilon, Rows<const S> 
     const S* from = x.row(i);
     S* to = y.row(i);
     P mean{};
-    if (kind == NormKind::layer) {
-      mean = static_cast<P>(from[0]);
-      for (Index c = 1; c < x.width; ++c) mean += static_cast<P>(from[c]);
-      mean = mean / n;
-    }
+    if (kind == NormKind::layer) mean = sum_of(x.width, [&](Index c) { return static_cast<P>(from[c]); }) / n;
     const auto centred = [&](Index c) {
       return kind == NormKind::layer ? static_cast<P>(from[c]) - mean : static_cast<P>(from[c]);
     };
-    const P head = centred(0);
-    P squares = head * head;
-    for (Index c = 1; c < x.width; ++c) {
+    const P squares = sum_of(x.width, [&](Index c) {
       const P d = centred(c);
-      squares += d * d;
-    }
+      return d * d;
+    });
     const P inverse = static_cast<P>(1.0) / sqrt(squares / n + epsilon);
     for (Index c = 0; c < x.width; ++c) {
       P value = centred(c) * inverse * scale(0, c);
@@ -64,18 +58,14 @@ void normalise_backward(C& context, NormKind kind, Rows<const S> x, Rows<const p
       const P mean = statistics(i, 0), inverse = statistics(i, 1);
       const S* from = x.row(i);
       const S* gradient = dy.row(i);
-      P sum_g{}, sum_gn{};
-      for (Index c = 0; c < width; ++c) {
-        const P g = static_cast<P>(gradient[c]) * scale(0, c);
-        sum_g += g;
-        sum_gn += g * (static_cast<P>(from[c]) - mean) * inverse;
-      }
+      const auto scaled = [&](Index c) { return static_cast<P>(gradient[c]) * scale(0, c); };
+      const auto normed = [&](Index c) { return (static_cast<P>(from[c]) - mean) * inverse; };
+      const P sum_gn = sum_of(width, [&](Index c) { return scaled(c) * normed(c); });
       const auto n = static_cast<P>(static_cast<double>(width));
-      const P mean_g = kind == NormKind::layer ? sum_g / n : P{}, mean_gn = sum_gn / n;
+      const P mean_g = kind == NormKind::layer ? sum_of(width, scaled) / n : P{}, mean_gn = sum_gn / n;
       S* to = dx.row(i);
       for (Index c = 0; c < width; ++c) {
-        const P g = static_cast<P>(gradient[c]) * scale(0, c), normed = (static_cast<P>(from[c]) - mean) * inverse;
-        write_to(to[c], static_cast<S>(inverse * (g - mean_g - normed * mean_gn)), write);
+        write_to(to[c], static_cast<S>(inverse * (scaled(c) - mean_g - normed(c) * mean_gn)), write);
       }
     });
   }

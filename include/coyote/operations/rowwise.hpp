@@ -23,6 +23,29 @@ constexpr void write_to(S& target, const S& value, Write write) {
   }
 }
 
+/// f(0) + ... + f(n - 1), n >= 1, by n - 1 additions in sixteen running sums: a single one would wait for itself.
+template <class F>
+constexpr auto sum_of(Index n, F&& f) {
+  constexpr Index lanes = 16;
+  using P = decltype(f(Index{}));
+  if (n < 2 * lanes) {
+    P sum = f(0);
+    for (Index i = 1; i < n; ++i) sum += f(i);
+    return sum;
+  }
+  P sums[lanes];
+  for (Index l = 0; l < lanes; ++l) sums[l] = f(l);
+  Index i = lanes;
+  for (; i + lanes <= n; i += lanes) {
+    for (Index l = 0; l < lanes; ++l) sums[l] += f(i + l);
+  }
+  for (; i < n; ++i) sums[0] += f(i);
+  for (Index half = lanes / 2; half > 0; half /= 2) {
+    for (Index l = 0; l < half; ++l) sums[l] += sums[l + half];
+  }
+  return sums[0];
+}
+
 /// y = x
 template <class S, RowContext C>
 constexpr void copy(C& context, Rows<const S> x, Rows<S> y) {
