@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/mixers/dropout.hpp"
+#include "coyote/operations/cpu/dropout.hpp"
 
 #include "support/conformance.hpp"
 
