@@ -125,11 +125,11 @@ struct Bundle {
     }
   }
 };
-/// Strips per bundle: four, or as many as let `arrays` of the bundle's strips fit in half of a second-level cache; longer
+/// Strips per bundle: four, or as many as let `arrays` of the bundle's strips fit in 2 MB, a second-level cache; longer
 /// sequences go by pairs (two neighbouring cache lines), unless there are too few to keep many threads busy.
 template <class S>
 Index bundle_strips(Index strips, Index points, Index arrays, Index sequences) {
-  const Index fit = (Index{1} << 20) / (points * lanes<S> * static_cast<Index>(sizeof(S)) * arrays);
+  const Index fit = (Index{1} << 21) / (points * lanes<S> * static_cast<Index>(sizeof(S)) * arrays);
   const Index least = sequences * strips >= 16 ? 2 : 1;
   return std::min(strips, std::max(least, std::min(fit, Index{4})));
 }

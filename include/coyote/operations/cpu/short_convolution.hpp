@@ -293,7 +293,7 @@ void short_convolution_backward(Context<Cpu>& ctx, const Batch& batch, Rows<cons
   ctx.parallel(blocks, [&](Index b, Arena&) {
     const Rows<S> mine(sums.row(b), taps.rows + 1, width);
     std::fill(mine.data, mine.data + sums.width, S{});
-    cpu::for_channels_and_taps<S, 2, 2, 1>(taps.rows, width, [&](auto k, auto registers, auto part, Index c, Index count) {
+    cpu::for_channels_and_taps<S, 4, 4, 1>(taps.rows, width, [&](auto k, auto registers, auto part, Index c, Index count) {
       cpu::for_pieces(batch, b * block, std::min(rows, (b + 1) * block), [&](Index first, Index size, Index begin, Index end) {
         cpu::short_convolution_backward_piece<S, k(), registers(), part()>(job, first, size, begin, end, c, count, mine);
       });
