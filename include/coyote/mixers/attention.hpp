@@ -32,8 +32,8 @@ struct RotaryBase<Rotary<Base>> : std::integral_constant<Index, Base> {};
 /// j <= i that the pattern allows; then the output projection. Rows without a key output the projection's bias.
 /// Shapes: u and y [batch, length, width]; the batch carries tokens when the pattern looks at them.
 /// Saves u, q, k, v, the heads' output and one log-sum-exp per row and head. Real scalars. Not a polynomial.
-/// Cost (E attended pairs): 4*L*D^2 + 2*D*E multiplications, and 4*L*D for rotary positions. State: keys and values of all rows, or of the window.
-/// Errors: width mismatch; heads that do not divide the width; missing tokens; a state that is full.
+/// Cost (E attended pairs): 4*L*D^2 + 2*D*E multiplications, and 4*L*D for rotary positions. State: keys and values of all rows,
+/// or of the window. Errors: width mismatch; heads that do not divide the width; missing tokens; a state that is full.
 /// Parameters: query, key, value and out, each weight [D, D], N(0, 0.02^2), and bias [D], 0.
 /// Source: Vaswani et al. (arXiv 1706.03762); patterns: Zoology (arXiv 2312.04927), section 5.
 template <class H = Heads<1>, class Pattern = Dense, class Positions = NoPositions>

@@ -12,6 +12,12 @@ namespace coyote::inline v0 {
 
 namespace detail {
 inline constexpr std::string_view steps_key = "coyote.steps", version_key = "coyote.version";
+
+/// Metadata that was read from a checkpoint may be written again: our own entries are replaced.
+inline void set_metadata(Metadata& metadata, std::string_view key, std::string value) {
+  std::erase_if(metadata, [&](const auto& entry) { return entry.first == key; });
+  metadata.emplace_back(key, std::move(value));
+}
 }  // namespace detail
 
 /// Writes a model's parameters as a safetensors file, atomically, each under its name.
@@ -20,7 +26,7 @@ void save_parameters(Model& model, const std::string& path, Metadata metadata = 
   std::vector<TensorToWrite> tensors;
   auto add = [&](const Path& name, auto& p) { tensors.emplace_back(std::string(name.view()), p.value); };
   model.visit(add);
-  metadata.emplace_back(detail::version_key, COYOTE_VERSION);
+  detail::set_metadata(metadata, detail::version_key, COYOTE_VERSION);
   write_safetensors(path, tensors, metadata);
 }
 
@@ -47,8 +53,8 @@ void save_checkpoint(Trainer<Model>& trainer, const std::string& path, Metadata 
   trainer.visit_state([&](std::string_view kind, const Path& name, auto matrix) {
     tensors.emplace_back(std::string(kind) + std::string(name.view()), matrix);
   });
-  metadata.emplace_back(detail::version_key, COYOTE_VERSION);
-  metadata.emplace_back(detail::steps_key, words(trainer.steps()));
+  detail::set_metadata(metadata, detail::version_key, COYOTE_VERSION);
+  detail::set_metadata(metadata, detail::steps_key, words(trainer.steps()));
   write_safetensors(path, tensors, metadata);
 }
 

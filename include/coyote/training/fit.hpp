@@ -41,7 +41,7 @@ struct FitOptions {
   std::uint64_t evaluate_every = 50;  ///< updates between two looks at the validation stream
   Index validation = 512;             ///< sequences of each look
   Split validation_split = Split::validation;
-  double stop_above = 2;              ///< stop when validation accuracy exceeds this
+  double stop_above = 2;  ///< stop when validation accuracy exceeds this
 };
 
 /// A look at the validation stream.
@@ -66,6 +66,7 @@ template <class Model, Task T, class Progress>
 FitResult fit(Trainer<Model>& trainer, const T& task, const FitOptions& options, Progress&& progress, FitResult result = {}) {
   if (options.batch < 1) throw Error("fit", "at least one sequence per step", words(options.batch));
   if (options.evaluate_every < 1) throw Error("fit", "at least one step between evaluations", words(options.evaluate_every));
+  if (options.validation < 1) throw Error("fit", "at least one sequence per evaluation", words(options.validation));
   if (task.vocabulary() > trainer.model().options().vocabulary) {
     throw Error("fit", words("a model with the task's vocabulary of ", task.vocabulary()),
                 words(trainer.model().options().vocabulary));

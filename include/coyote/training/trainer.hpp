@@ -36,7 +36,15 @@ class Trainer {
   Trainer(Model& model, Context<Backend>& context, const TrainerOptions& options)
       : model_(model), context_(context), options_(options) {
     options.schedule.check();
-    if (!(options.adamw.rate >= 0)) throw Error("Trainer", "a learning rate of at least 0", words(options.adamw.rate));
+    const AdamWOptions& adamw = options.adamw;
+    const auto fraction = [](const char* name, double beta) {
+      if (!(beta >= 0 && beta < 1)) throw Error("Trainer", words(name, " in [0, 1)"), words(beta));
+    };
+    if (!(adamw.rate >= 0)) throw Error("Trainer", "a learning rate of at least 0", words(adamw.rate));
+    fraction("beta1", adamw.beta1);
+    fraction("beta2", adamw.beta2);
+    if (!(adamw.epsilon > 0)) throw Error("Trainer", "an epsilon above 0", words(adamw.epsilon));
+    if (!(adamw.weight_decay >= 0)) throw Error("Trainer", "a weight decay of at least 0", words(adamw.weight_decay));
     if (!(options.clip >= 0)) throw Error("Trainer", "a clipping norm of at least 0", words(options.clip));
     model.enable_gradients();
     first_ = Array<P>(model.parameters().values().size());
