@@ -7,36 +7,7 @@
 #include "coyote/operations/cpu/gemm.hpp"
 #include "coyote/operations/cpu/wkv.hpp"
 #include "support/conformance.hpp"
-
-namespace {
-
-/// A number that counts what is done with it.
-struct Counted {
-  double value = 0;
-  static inline coyote::Index multiplications, additions, functions;
-
-  constexpr Counted() = default;
-  template <class T>
-  requires std::is_arithmetic_v<T>
-  constexpr explicit Counted(T v) : value(static_cast<double>(v)) {}
-  friend Counted operator+(Counted a, Counted b) { return ++additions, Counted(a.value + b.value); }
-  friend Counted operator-(Counted a, Counted b) { return ++additions, Counted(a.value - b.value); }
-  friend Counted operator*(Counted a, Counted b) { return ++multiplications, Counted(a.value * b.value); }
-  friend Counted operator/(Counted a, Counted b) { return ++functions, Counted(a.value / b.value); }
-  friend Counted operator-(Counted a) { return Counted(-a.value); }
-  Counted& operator+=(Counted b) { return *this = *this + b; }
-  Counted& operator-=(Counted b) { return *this = *this - b; }
-  friend bool operator==(Counted a, Counted b) { return a.value == b.value; }
-  friend bool operator<(Counted a, Counted b) { return a.value < b.value; }
-  friend Counted exp(Counted a) { return ++functions, Counted(std::exp(a.value)); }
-  friend Counted logistic(Counted a) { return ++functions, Counted(1 / (1 + std::exp(-a.value))); }
-  friend Counted shifted_exponential(Counted a, Counted b) { return ++functions, Counted(std::exp(a.value - b.value)); }
-};
-
-}  // namespace
-
-template <>
-inline constexpr bool coyote::is_real<Counted> = true;
+#include "support/counting.hpp"
 
 namespace {
 
@@ -138,18 +109,18 @@ TEST_CASE("costs are the published counts, and those of the plain loops") {
                     .additions = 4 * n * d * (d - 1) + 9 * n * d,
                     .functions = 6 * n * d,
                     .state_scalars = 4 * d});
-    Layer<Rwkv, Reference, Counted> layer({d, n}, {}, Path("count"));
-    ParameterStore<Counted> store;
+    Layer<Rwkv, Reference, Counting> layer({d, n}, {}, Path("count"));
+    ParameterStore<Counting> store;
     store.bind(layer);
     Context<Reference> context;
-    Matrix<Counted> u(n, d), y(n, d);
-    Layer<Rwkv, Reference, Counted>::Saved saved;
-    Counted::multiplications = Counted::additions = Counted::functions = 0;
+    Matrix<Counting> u(n, d), y(n, d);
+    Layer<Rwkv, Reference, Counting>::Saved saved;
+    tally = {};
     layer.forward(context, {.sequences = 1, .length = n}, u, y, saved);
-    CHECK(Counted::multiplications == c.multiplications);
+    CHECK(tally.multiplications == c.multiplications);
     // Beyond the counts: 1 - m for three mixtures and w = exp(decay), once each, whatever the length.
-    CHECK(Counted::additions == c.additions + 3 * d);
-    CHECK(Counted::functions == c.functions + d);
+    CHECK(tally.additions == c.additions + 3 * d);
+    CHECK(tally.functions == c.functions + d);
   }
 }
 

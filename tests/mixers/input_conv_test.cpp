@@ -5,33 +5,7 @@
 #include "coyote/operations/cpu/gemm.hpp"
 #include "coyote/operations/cpu/input_conv.hpp"
 #include "support/conformance.hpp"
-
-namespace {
-
-/// A number that counts what is done with it.
-struct Counted {
-  double value = 0;
-  static inline coyote::Index multiplications, additions, functions;
-
-  constexpr Counted() = default;
-  template <class T>
-  requires std::is_arithmetic_v<T>
-  constexpr explicit Counted(T v) : value(static_cast<double>(v)) {}
-  friend Counted operator+(Counted a, Counted b) { return ++additions, Counted(a.value + b.value); }
-  friend Counted operator-(Counted a, Counted b) { return ++additions, Counted(a.value - b.value); }
-  friend Counted operator*(Counted a, Counted b) { return ++multiplications, Counted(a.value * b.value); }
-  friend Counted operator/(Counted a, Counted b) { return ++functions, Counted(a.value / b.value); }
-  friend Counted operator-(Counted a) { return Counted(-a.value); }
-  Counted& operator+=(Counted b) { return *this = *this + b; }
-  friend bool operator==(Counted a, Counted b) { return a.value == b.value; }
-  friend bool operator<(Counted a, Counted b) { return a.value < b.value; }
-  friend Counted shifted_exponential(Counted a, Counted b) { return ++functions, Counted(std::exp(a.value - b.value)); }
-};
-
-}  // namespace
-
-template <>
-inline constexpr bool coyote::is_real<Counted> = true;
+#include "support/counting.hpp"
 
 namespace {
 
@@ -222,17 +196,17 @@ template <class M>
 void counts(const Packed& packed, Index pairs) {
   const Index n = packed.view().length, d = 3;
   const Cost c = cost<M>(d, n, pairs);
-  Layer<M, Reference, Counted> layer({d, n}, {}, Path("count"));
-  ParameterStore<Counted> store;
+  Layer<M, Reference, Counting> layer({d, n}, {}, Path("count"));
+  ParameterStore<Counting> store;
   store.bind(layer);
   Context<Reference> context;
-  Matrix<Counted> u(n, d), y(n, d);
-  typename Layer<M, Reference, Counted>::Saved saved;
-  Counted::multiplications = Counted::additions = Counted::functions = 0;
+  Matrix<Counting> u(n, d), y(n, d);
+  typename Layer<M, Reference, Counting>::Saved saved;
+  tally = {};
   layer.forward(context, packed.view(), u, y, saved);
-  CHECK(Counted::multiplications == c.multiplications);
-  CHECK(Counted::additions == c.additions);
-  CHECK(Counted::functions == c.functions);
+  CHECK(tally.multiplications == c.multiplications);
+  CHECK(tally.additions == c.additions);
+  CHECK(tally.functions == c.functions);
   CHECK(count_parameters(layer) == c.parameters);
 }
 

@@ -44,6 +44,9 @@ struct Counting {
   friend Counting softmax_exponential(Counting score, Counting highest, Counting scale) {
     return ++tally.functions, Counting(std::exp(scale.value * (score.value - highest.value)));
   }
+  friend Counting shifted_exponential(Counting x, Counting shift) {
+    return ++tally.functions, Counting(std::exp(x.value - shift.value));
+  }
   friend Counting logistic(Counting x) { return ++tally.functions, Counting(1 / (1 + std::exp(-x.value))); }
 };
 
