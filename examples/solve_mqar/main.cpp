@@ -123,7 +123,7 @@ Command read_command(int argc, char** argv) {
   const std::vector<std::string> known =
       name == "default"           ? std::vector<std::string>{"attention", "hybrid", "coyote", "plain-attention"}
       : name == "plain-attention" ? std::vector<std::string>{"plain-attention"}
-                                  : std::vector<std::string>{"attention", "coyote", "hyena", "rwkv"};
+                                  : std::vector<std::string>{"attention", "coyote", "hyena", "h3", "rwkv"};
   app.set_config("--config", "", "a TOML file with any of these options")->group("Run");
   app.add_option(
          "--preset", name,

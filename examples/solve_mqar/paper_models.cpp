@@ -16,6 +16,8 @@ using PaperShort = Residual<Coyote<ShortConv<3>>>;
 using PaperLong = Residual<Coyote<Sum<LongConv<ImplicitFilter, Causal, NoBias>, Identity>>>;
 using PaperCoyote = Chain<PaperBlock<PaperShort>, PaperBlock<PaperLong>>;
 using PaperHyena = Chain<PaperBlock<HyenaPublic<2>>, PaperBlock<HyenaPublic<2>>>;
+using PaperH3 = Chain<PaperBlock<H3Public>, PaperBlock<H3Public>>;
+using PaperRwkv = Chain<PaperBlock<Rwkv>, PaperBlock<Rwkv>>;
 
 }  // namespace
 
@@ -34,6 +36,13 @@ bool train_paper(const std::string& name, const Settings& s, std::uint64_t steps
     std::get<1>(std::get<0>(std::get<0>(options.parts).parts).mixer.parts).weight = rescaled;
     std::get<1>(std::get<0>(std::get<1>(options.parts).parts).mixer.parts).weight = rescaled;
     train<PaperHyena>(name, "two Hyena blocks of order 2, as coded", s, steps, monitor, out, options);
+  } else if (name == "h3") {
+    train<PaperH3>(name, "two H3 blocks with heads of 2", s, steps, monitor, out);
+  } else if (name == "rwkv") {
+    PaperRwkv::Options options;
+    std::get<0>(std::get<0>(options.parts).parts).mixer = rwkv_options(0, 12);
+    std::get<0>(std::get<1>(options.parts).parts).mixer = rwkv_options(1, 12);
+    train<PaperRwkv>(name, "two RWKV-4 time mixes", s, steps, monitor, out, options);
   } else {
     return false;
   }

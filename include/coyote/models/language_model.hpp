@@ -40,6 +40,7 @@ struct Evaluation {
 /// Parameters: `embedding` [vocabulary, width], `positions` [length, width] with Learned, `layers...`, `norm...`.
 template <class M, class Backend, class S, class Positions = NoPositions, class FinalNorm = LayerNorm>
 class LanguageModel : detail::RequireSupport<M, Backend, S> {
+  static_assert(computes_in<Backend, S>, "coyote: Cpu computes in float or double; Reference takes any other ring");
   static_assert(Mixer<M>, "coyote: LanguageModel needs a mixer (core/mixer.hpp says what that is)");
   static_assert(M::is_causal, "coyote: a language model needs a causal mixer: this one reads later rows");
   static_assert(std::same_as<Positions, NoPositions> || std::same_as<Positions, Learned>,

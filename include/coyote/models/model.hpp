@@ -14,6 +14,7 @@ namespace coyote::inline v0 {
 /// Errors: a mixer without a layer on this backend does not compile, and the message names it; sizes that do not fit throw.
 template <class M, class Backend, class S>
 class Model : detail::RequireSupport<M, Backend, S> {
+  static_assert(computes_in<Backend, S>, "coyote: Cpu computes in float or double; Reference takes any other ring");
   static_assert(Mixer<M>, "coyote: Model needs a mixer (core/mixer.hpp says what that is)");
   using Net = Layer<lowered<M, Backend>, Backend, S>;
   using P = parameter_t<S>;
