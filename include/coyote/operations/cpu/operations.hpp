@@ -7,6 +7,7 @@
 #include "coyote/operations/cpu/cross_entropy.hpp"
 #include "coyote/operations/cpu/dropout.hpp"
 #include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/input_conv.hpp"
 #include "coyote/operations/cpu/long_convolution.hpp"
 #include "coyote/operations/cpu/short_convolution.hpp"
 #include "coyote/operations/cpu/wkv.hpp"
