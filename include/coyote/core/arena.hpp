@@ -46,6 +46,16 @@ class Arena {
   Mark mark() const { return top_; }
   void release(Mark mark) { top_ = mark; }
 
+  /// Makes room for so many bytes in one block, if nothing is in use.
+  void reserve(std::size_t bytes) {
+    if (top_.block != 0 || top_.used != 0 || bytes == 0) return;
+    std::size_t total = 0;
+    for (const Block& block : blocks_) total += block.bytes();
+    if (blocks_.size() == 1 && total >= bytes) return;
+    blocks_.clear();
+    blocks_.emplace_back(static_cast<Index>(std::max(total, bytes)));
+  }
+
   /// The largest number of bytes in use at once so far.
   std::size_t peak() const { return peak_; }
   /// Fills what is handed out from now on with NaN bytes: tests find reads of memory that nobody wrote.

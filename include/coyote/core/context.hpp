@@ -21,6 +21,12 @@ struct Cpu {};
 /// An NVIDIA GPU; its context and layers come with coyote/cuda.hpp.
 struct Cuda {};
 
+/// Does a backend compute in scalars of type S?
+template <class Backend, class S>
+inline constexpr bool computes_in = true;
+template <class S>
+inline constexpr bool computes_in<Cpu, S> = std::is_same_v<S, float> || std::is_same_v<S, double>;
+
 /// What one thread of execution needs while it runs layers: mode, the seed and step that name random draws, memory for
 /// activations, worker threads or a stream. Layers are shared between threads; a context is not.
 template <class Backend>
@@ -117,6 +123,10 @@ class Context<Cpu> : public ContextBase {
   /// threads: then results do not depend on it.
   template <class Work>
   void parallel(Index blocks, Work&& work) {
+    // Any thread may come to take the largest block, now or much later: the memory that one needed, all have.
+    std::size_t most = 0;
+    for (const Arena& arena : scratch_) most = std::max(most, arena.peak());
+    for (Arena& arena : scratch_) arena.reserve(most);
     workers_->run(blocks, [&](Index block, Index worker) {
       Arena& scratch = scratch_[static_cast<std::size_t>(worker)];
       const Frame frame(scratch);
