@@ -83,6 +83,7 @@ TEST_CASE("given the pairs, multiplications and functions are exact, and nothing
 
 TEST_CASE("norms, identity and combinators cost what they compute") {
   agrees<LayerNorm>(5);
+  agrees<LayerNorm>(37);  // sums that are cut in parts make no more additions
   agrees<RmsNorm>(4);
   agrees<Identity>(3);
   agrees<Dropout>(3);
