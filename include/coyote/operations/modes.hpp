@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <concepts>
+#include <limits>
+#include <type_traits>
+
 #include "coyote/operations/rowwise.hpp"
 
 namespace coyote::inline v0 {
@@ -14,6 +18,18 @@ namespace detail {
 
 /// Channels that are worked on together: neighbours in memory, one vector register or a few.
 inline constexpr Index mode_block = 16;
+
+/// x, or 0 where it is so small that it counts for nothing: products that decay would otherwise end in denormal numbers, which
+/// processors are slow with, and stay there.
+template <class P>
+constexpr P flushed(P x) {
+  if constexpr (std::floating_point<P>) {
+    constexpr P tiny = std::numeric_limits<P>::min() / std::numeric_limits<P>::epsilon();
+    return x < tiny && x > -tiny ? P{} : x;
+  } else {
+    return x;
+  }
+}
 
 /// Calls work(first, count) for all blocks of channels; `count` is a constant where a block is full.
 template <class C, class Work>
@@ -44,7 +60,7 @@ constexpr void exponential_taps(C& context, Rows<const P> ratio, Rows<const P> w
         P* to = taps.row(t) + first;
         for (Index k = 0; k < count; ++k) {
           to[k] = s == 0 ? power[k] : to[k] + power[k];
-          power[k] = power[k] * r[k];
+          power[k] = detail::flushed(power[k] * r[k]);
         }
       }
     }
@@ -62,8 +78,8 @@ constexpr void exponential_taps_backward(C& context, Rows<const P> ratio, Rows<c
       for (Index t = dtaps.rows; t-- > 0;) {
         const P* from = dtaps.row(t) + first;
         for (Index k = 0; k < count; ++k) {
-          g[k] = g[k] * r[k] + f[k];
-          f[k] = f[k] * r[k] + from[k];
+          g[k] = detail::flushed(g[k] * r[k] + f[k]);
+          f[k] = detail::flushed(f[k] * r[k] + from[k]);
         }
       }
       for (Index k = 0; k < count; ++k) {
@@ -93,8 +109,8 @@ constexpr void complex_exponential_taps(C& context, Rows<const P> ratio, Rows<co
         for (Index k = 0; k < count; ++k) {
           to[k] = s == 0 ? power[k] : to[k] + power[k];
           const P next = power[k] * r[k] - imaginary[k] * i[k];
-          imaginary[k] = power[k] * i[k] + imaginary[k] * r[k];
-          power[k] = next;
+          imaginary[k] = detail::flushed(power[k] * i[k] + imaginary[k] * r[k]);
+          power[k] = detail::flushed(next);
         }
       }
     }
@@ -118,11 +134,11 @@ constexpr void complex_exponential_taps_backward(C& context, Rows<const P> ratio
         const P* from = dtaps.row(t) + first;
         for (Index k = 0; k < count; ++k) {
           const P slope_real = g[k] * r[k] - gi[k] * i[k] + f[k];
-          gi[k] = g[k] * i[k] + gi[k] * r[k] + fi[k];
-          g[k] = slope_real;
+          gi[k] = detail::flushed(g[k] * i[k] + gi[k] * r[k] + fi[k]);
+          g[k] = detail::flushed(slope_real);
           const P value_real = f[k] * r[k] - fi[k] * i[k] + from[k];
-          fi[k] = f[k] * i[k] + fi[k] * r[k];
-          f[k] = value_real;
+          fi[k] = detail::flushed(f[k] * i[k] + fi[k] * r[k]);
+          f[k] = detail::flushed(value_real);
         }
       }
       for (Index k = 0; k < count; ++k) {
