@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "coyote/operations/cpu/cross_entropy.hpp"
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 
 namespace {
 

@@ -4,7 +4,7 @@
 
 #include "coyote/models/model.hpp"
 #include "coyote/operations/cpu/activation.hpp"
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 #include "coyote/operations/cpu/wkv.hpp"
 #include "support/conformance.hpp"
 #include "support/counting.hpp"

@@ -6,7 +6,7 @@
 #include "coyote/combinators/repeat.hpp"
 #include "coyote/mixers/linear.hpp"
 #include "coyote/mixers/short_conv.hpp"
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 #include "coyote/operations/cpu/short_convolution.hpp"
 #include "support/conformance.hpp"
 

@@ -7,7 +7,7 @@
 #include "coyote/mixers/linear.hpp"
 #include "coyote/mixers/long_conv.hpp"
 #include "coyote/mixers/short_conv.hpp"
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 #include "coyote/operations/cpu/long_convolution.hpp"
 #include "coyote/operations/cpu/short_convolution.hpp"
 #include "support/conformance.hpp"

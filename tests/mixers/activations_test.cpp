@@ -4,7 +4,7 @@
 
 #include "coyote/mixers/mlp.hpp"
 #include "coyote/operations/cpu/activation.hpp"
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 #include "support/conformance.hpp"
 
 namespace {

@@ -2,7 +2,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/mixers/attention.hpp"
 #include "coyote/operations/cpu/attention.hpp"
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 #include "support/conformance.hpp"
 
 namespace {

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "coyote/operations/cpu/attention.hpp"
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 #include "support/conformance.hpp"
 
 namespace {

@@ -2,7 +2,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/mixers/input_conv.hpp"
 
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 #include "coyote/operations/cpu/input_conv.hpp"
 #include "support/conformance.hpp"
 #include "support/counting.hpp"

@@ -6,7 +6,7 @@
 #include "coyote/mixers/short_conv.hpp"
 #include "coyote/operations/cpu/activation.hpp"
 #include "coyote/operations/cpu/attention.hpp"
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 #include "coyote/operations/cpu/short_convolution.hpp"
 #include "support/conformance.hpp"
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
-#include "coyote/operations/cpu/gemm.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 
 #include <doctest/doctest.h>
 
