@@ -3,6 +3,7 @@
 
 /// Everything of coyote but the GPU: the algebra of mixers, models, training and tasks, on the backends Reference and Cpu.
 
+#include "coyote/analysis/report.hpp"
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/architectures/h3.hpp"
 #include "coyote/architectures/hybrid.hpp"
