@@ -2,7 +2,8 @@
 #pragma once
 
 // Counts calls of malloc and its relatives from any thread, below operator new and whatever else allocates. Include it in one
-// unit of a program. With a sanitizer, whose own allocator must stay in place, nothing is counted and `counts` is false.
+// unit of a program, after what the standard and vector headers declare. With a sanitizer, whose own allocator must stay in
+// place, nothing is counted and `counts` is false.
 
 #include <atomic>
 #include <cerrno>
@@ -44,27 +45,27 @@ void* __libc_calloc(std::size_t, std::size_t);
 void* __libc_realloc(void*, std::size_t);
 void* __libc_memalign(std::size_t, std::size_t);
 
-void* malloc(std::size_t size) {
+void* malloc(std::size_t size) noexcept {
   ++coyote::test::allocations::calls;
   return __libc_malloc(size);
 }
-void* calloc(std::size_t count, std::size_t size) {
+void* calloc(std::size_t count, std::size_t size) noexcept {
   ++coyote::test::allocations::calls;
   return __libc_calloc(count, size);
 }
-void* realloc(void* old, std::size_t size) {
+void* realloc(void* old, std::size_t size) noexcept {
   ++coyote::test::allocations::calls;
   return __libc_realloc(old, size);
 }
-void* memalign(std::size_t alignment, std::size_t size) {
+void* memalign(std::size_t alignment, std::size_t size) noexcept {
   ++coyote::test::allocations::calls;
   return __libc_memalign(alignment, size);
 }
-void* aligned_alloc(std::size_t alignment, std::size_t size) {
+void* aligned_alloc(std::size_t alignment, std::size_t size) noexcept {
   ++coyote::test::allocations::calls;
   return __libc_memalign(alignment, size);
 }
-int posix_memalign(void** result, std::size_t alignment, std::size_t size) {
+int posix_memalign(void** result, std::size_t alignment, std::size_t size) noexcept {
   ++coyote::test::allocations::calls;
   *result = __libc_memalign(alignment, size);
   return *result == nullptr ? ENOMEM : 0;

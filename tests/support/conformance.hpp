@@ -382,8 +382,12 @@ void agrees_with_reference(const ConformanceOptions& o = {}, const typename M::O
   for (Index i = 0; i < weights.size(); ++i) wide_weights.data()[i] = static_cast<double>(weights.data()[i]);
   const Results<double> expected = plain.run(batch, wide_u, std::as_const(wide_weights).view());
   const Expect expect{words("width ", o.width, ", longest ", batch.length)};
+  const Results<S> three = fast.run(batch, u, weights.view(), 3);
   for (const Index threads : {1, 2}) {
     const Results<S> r = fast.run(batch, u, weights.view(), threads);
+    expect.at_most("same bits for any number of threads", relative_error(r.y, three.y), 0);
+    expect.at_most("same bits of du for any number of threads", relative_error(r.du, three.du), 0);
+    expect.at_most("same bits of gradients for any number of threads", relative_error(r.gradients, three.gradients), 0);
     expect.at_most("fast = definition", relative_error(r.y, expected.y), slack * Tol::forward);
     expect.at_most("fast du = definition", relative_error(r.du, expected.du), slack * 10 * Tol::forward);
     expect.at_most("fast gradients = definition", relative_error(r.gradients, expected.gradients), slack * 10 * Tol::forward);

@@ -2,8 +2,6 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
-#include "support/allocations.hpp"
-// The counter first: it stands for malloc in the whole program.
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/combinators/block.hpp"
 #include "coyote/combinators/repeat.hpp"
@@ -11,6 +9,7 @@
 #include "coyote/mixers/attention.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "coyote/training/fit.hpp"
+#include "support/allocations.hpp"
 #include "support/toy_task.hpp"
 
 namespace {
