@@ -6,6 +6,7 @@
 
 #include <vector>
 
+#include "coyote/mixers/patterns.hpp"
 #include "coyote/operations/cpu/attention.hpp"
 
 namespace {
@@ -15,52 +16,6 @@ using namespace coyote;
 constexpr Index rotated_bytes = Index{300} << 20;
 constexpr Index threads = 2;
 constexpr Index head_width = 64;
-
-/// All keys up to the query's own row.
-struct Causal {
-  static constexpr bool uses_tokens = false;
-  static constexpr Index index_size(Index) { return 0; }
-  static constexpr void append(std::span<std::int32_t>, std::span<const Token>, Index) {}
-  static constexpr Index first_key(std::span<const std::int32_t>, Index, Index) { return 0; }
-};
-
-/// The tokens that followed the latest four earlier occurrences of the query's token. The index holds, per row, the
-/// previous row with the same token, and a hash table from tokens to their latest row.
-struct LatestFour {
-  static constexpr bool uses_tokens = true;
-  static constexpr Index table(Index capacity) {
-    Index size = 16;
-    while (size < 2 * capacity) size *= 2;
-    return size;
-  }
-  static constexpr Index index_size(Index capacity) { return capacity + 2 * table(capacity) + 1; }
-  static constexpr void append(std::span<std::int32_t> index, std::span<const Token> tokens, Index i) {
-    // [capacity previous rows][table of tokens][table of latest rows][capacity]
-    std::int32_t* at = index.data();
-    const auto total = static_cast<Index>(index.size());
-    Index capacity = at[total - 1];
-    if (capacity < 0) {
-      Index size = 16;
-      while (size + 2 * 2 * size + 1 <= 0 || total - 1 - 2 * size > size / 2) size *= 2;
-      capacity = total - 1 - 2 * size;
-      at[total - 1] = static_cast<std::int32_t>(capacity);
-    }
-    const Index size = (total - 1 - capacity) / 2;
-    std::int32_t *keys = at + capacity, *latest = keys + size;
-    const Token token = tokens[static_cast<std::size_t>(i)];
-    auto slot = static_cast<Index>((static_cast<std::uint32_t>(token) * 2654435769u) & static_cast<std::uint32_t>(size - 1));
-    while (keys[slot] != -1 && keys[slot] != token) slot = (slot + 1) & (size - 1);
-    at[i] = keys[slot] == token ? latest[slot] : -1;
-    keys[slot] = token;
-    latest[slot] = static_cast<std::int32_t>(i);
-  }
-  template <class F>
-  static constexpr void for_each_key(std::span<const std::int32_t> index, Index, Index i, F&& f) {
-    Index count = 0;
-    for (Index j = index[static_cast<std::size_t>(i)]; j >= 0 && count < 4; j = index[static_cast<std::size_t>(j)], ++count)
-      f(j + 1);
-  }
-};
 
 struct Set {
   Set(Index rows, Index d, Index heads)
@@ -117,17 +72,23 @@ void attention_step(benchmark::State& state) {
                                                    benchmark::Counter::kIsIterationInvariantRate);
   }
 }
-BENCHMARK(attention_step<Causal>)
+BENCHMARK(attention_step<Dense>)
     ->ArgNames({"sequences", "length", "heads", "backward"})
     ->ArgsProduct({{1}, {512, 2048}, {8}, {0, 1}})
     ->Args({512, 64, 1, 0})
     ->Args({512, 64, 1, 1})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
-BENCHMARK(attention_step<LatestFour>)
+BENCHMARK(attention_step<RepeatedBigrams<4>>)
     ->ArgNames({"sequences", "length", "heads", "backward"})
     ->ArgsProduct({{1}, {8192}, {8}, {0, 1}})
     ->Args({512, 64, 1, 1})
+    ->UseRealTime()
+    ->Unit(benchmark::kMillisecond);
+BENCHMARK(attention_step<RepeatedBigrams<4>>)
+    ->Name("curve/bigrams")
+    ->ArgNames({"sequences", "length", "heads", "backward"})
+    ->ArgsProduct({{1}, {1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20}, {1}, {1}})
     ->UseRealTime()
     ->Unit(benchmark::kMillisecond);
 

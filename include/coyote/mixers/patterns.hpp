@@ -43,6 +43,17 @@ struct TokenPattern {
     index[static_cast<std::size_t>(i)] = table[slot];
     table[slot] = static_cast<std::int32_t>(i);
   }
+  /// Rows of one token are a group: those whose table slots lie in the same run of `slots`.
+  static constexpr Index slots = 256;
+  static constexpr Index groups(Index capacity) { return (table_size(capacity) + slots - 1) / slots; }
+  template <class F>
+  static constexpr void for_each_row(std::span<const std::int32_t> index, Index capacity, Index group, F&& f) {
+    const Index last = (group + 1) * slots < table_size(capacity) ? (group + 1) * slots : table_size(capacity);
+    for (Index slot = group * slots; slot < last; ++slot) {
+      for (Index i = index[static_cast<std::size_t>(capacity + slot)]; i >= 0; i = previous(index, i)) f(i);
+    }
+  }
+
   /// The latest row before i with i's token, or -1.
   static constexpr Index previous(std::span<const std::int32_t> index, Index i) { return index[static_cast<std::size_t>(i)]; }
 
@@ -90,6 +101,8 @@ struct RepeatedBigrams : detail::TokenPattern {
       if (K > 0 && --left == 0) break;
     }
   }
+  /// Row p brings its follower in; every row of its token, and no other, may use it.
+  static constexpr Index own_key(Index p) { return p + 1; }
   static constexpr Index max_pairs(Index length) {
     return K == 0 || K >= length ? detail::triangle(length - 1) : detail::triangle(K - 1) + (length - K) * K;
   }

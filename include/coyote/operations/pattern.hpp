@@ -41,6 +41,16 @@ concept WalkedPattern = detail::PatternBase<P> && requires(std::span<const std::
   P::for_each_key(index, i, i, detail::AnyKeyFunction{});
 };
 
+/// A walked pattern whose rows fall into groups that share no key: `groups(capacity)` of them; for_each_row(index, capacity,
+/// g, f) calls f(i) for the rows of group g, those that share keys close together, and the keys of its rows are among
+/// own_key(i) of its rows i. Groups then run in parallel, and a key is read while it is in the cache.
+template <class P>
+concept GroupedPattern = WalkedPattern<P> && requires(std::span<const std::int32_t> index, Index i) {
+  { P::groups(i) } -> std::convertible_to<Index>;
+  { P::own_key(i) } -> std::convertible_to<Index>;
+  P::for_each_row(index, i, i, detail::AnyKeyFunction{});
+};
+
 /// Which pairs (query, key) attention uses: an empty type. Edges are walked over an index of linear size, never stored.
 template <class P>
 concept AttentionPattern = IntervalPattern<P> || WalkedPattern<P>;

@@ -429,7 +429,7 @@ inline S finish_row(const RunningSoftmax<S>& softmax, S* out, Index width) {
   return softmax.most + std::log(softmax.total);
 }
 
-/// One row of a walked pattern backwards, for one head. dk (without the factor scale) and dv are added to.
+/// One row of a walked pattern backwards, for one head. dk and dv are added to.
 template <class S, class Pattern, int Registers>
 inline void attend_row_backward(const Head<S>& head, Index i, const S* q, Rows<const S> k, Rows<const S> v, const S* y, S log,
                                 const S* dy, S* dq, Rows<S> dk, Rows<S> dv) {
@@ -452,7 +452,7 @@ inline void attend_row_backward(const Head<S>& head, Index i, const S* q, Rows<c
       }
       const S slope = p[n] * (kept * error.dot(v.row(j), width) - delta);
       error.add_to(dv.row(j), p[n] * kept, width);
-      query.add_to(dk.row(j), slope, width);
+      query.add_to(dk.row(j), head.scale * slope, width);
       dquery.add(slope, k.row(j));
     }
   });
@@ -498,29 +498,31 @@ void attention(Context<Cpu>& ctx, const Batch& batch, PatternIndex index, Index 
       }
     });
   } else {
-    constexpr Index group = 128;
-    const Index groups = ceil_div(batch.length, group);
-    ctx.parallel(batch.sequences * groups, [&](Index task, Arena& scratch) {
-      const Index s = task / groups, first = task % groups * group, begin = batch.begin(s);
-      auto* softmax = cpu::take<cpu::RunningSoftmax<S>>(scratch, heads);
-      for (Index i = first; i < std::min(batch.size(s), first + group); ++i) {
-        std::fill_n(softmax, heads, cpu::RunningSoftmax<S>{});
-        S* out = y.row(begin + i);
-        cpu::walk<Pattern>(index[s], batch.size(s), i, [&](const Index* keys, Index count) {
-          cpu::with_registers<S>(width, [&](auto registers) {
-            for (Index h = 0; h < heads; ++h) {
-              const cpu::Head<S> head = head_of({s, h, 0});
-              cpu::attend_keys<S, decltype(registers)::value>(head.of(q).row(i), head.of(k), head.of(v), keys, count, scale, rule,
-                                                              AttentionDropout::rule_row(begin + i, h, heads), begin, softmax[h],
-                                                              out + h * width);
-            }
-          });
+    const auto attend_row = [&](Index s, Index i, cpu::RunningSoftmax<S>* softmax) {
+      const Index begin = batch.begin(s);
+      std::fill_n(softmax, heads, cpu::RunningSoftmax<S>{});
+      S* out = y.row(begin + i);
+      cpu::walk<Pattern>(index[s], batch.size(s), i, [&](const Index* keys, Index count) {
+        cpu::with_registers<S>(width, [&](auto registers) {
+          for (Index h = 0; h < heads; ++h) {
+            const cpu::Head<S> head = head_of({s, h, 0});
+            cpu::attend_keys<S, decltype(registers)::value>(head.of(q).row(i), head.of(k), head.of(v), keys, count, scale, rule,
+                                                            AttentionDropout::rule_row(begin + i, h, heads), begin, softmax[h],
+                                                            out + h * width);
+          }
         });
-        for (Index h = 0; h < heads; ++h) {
-          const S log = cpu::finish_row(softmax[h], out + h * width, width);
-          if (log_sum_exp.rows > 0) log_sum_exp(begin + i, h) = log;
-        }
+      });
+      for (Index h = 0; h < heads; ++h) {
+        const S log = cpu::finish_row(softmax[h], out + h * width, width);
+        if (log_sum_exp.rows > 0) log_sum_exp(begin + i, h) = log;
       }
+    };
+    constexpr Index rows = 128;
+    const Index groups = ceil_div(batch.length, rows);
+    ctx.parallel(batch.sequences * groups, [&](Index task, Arena& scratch) {
+      const Index s = task / groups, first = task % groups * rows;
+      auto* softmax = cpu::take<cpu::RunningSoftmax<S>>(scratch, heads);
+      for (Index i = first; i < std::min(batch.size(s), first + rows); ++i) attend_row(s, i, softmax);
     });
   }
 }
@@ -589,6 +591,37 @@ void attention_backward(Context<Cpu>& ctx, const Batch& batch, PatternIndex inde
       });
     }
   } else {
+    if constexpr (GroupedPattern<Pattern>) {
+      // A sequence that a core's cache holds needs no order of rows.
+      if (batch.length * dk.width > (Index{1} << 17)) {
+        const Index groups = Pattern::groups(batch.length);
+        ctx.parallel(batch.sequences * groups, [&](Index task, Arena&) {
+          const Index s = task / groups, group = task % groups, begin = batch.begin(s), size = batch.size(s);
+          if (group >= Pattern::groups(size)) return;
+          if (group == 0) {
+            std::fill_n(dk.row(begin), dk.width, S{});
+            std::fill_n(dv.row(begin), dv.width, S{});
+          }
+          Pattern::for_each_row(index[s], size, group, [&](Index i) {
+            const Index key = Pattern::own_key(i);
+            if (key >= size) return;
+            std::fill_n(dk.row(begin + key), dk.width, S{});
+            std::fill_n(dv.row(begin + key), dv.width, S{});
+          });
+          cpu::with_registers<S>(width, [&](auto registers) {
+            Pattern::for_each_row(index[s], size, group, [&](Index i) {
+              for (Index h = 0; h < heads; ++h) {
+                const cpu::Head<S> head = head_of({s, h, 0});
+                cpu::attend_row_backward<S, Pattern, decltype(registers)::value>(
+                    head, i, head.of(q).row(i), head.of(k), head.of(v), head.of(y).row(i), log_sum_exp(begin + i, h),
+                    head.of(dy).row(i), head.of(dq).row(i), head.of(dk), head.of(dv));
+              }
+            });
+          });
+        });
+        return;
+      }
+    }
     const cpu::Parts parts{heads, 1};
     ctx.parallel(parts.count(batch.sequences), [&](Index task, Arena& scratch) {
       const cpu::Head<S> head = head_of(parts[task]);
@@ -614,8 +647,8 @@ void attention_backward(Context<Cpu>& ctx, const Batch& batch, PatternIndex inde
         }
       });
       for (Index i = 0; i < head.size; ++i) {
-        cpu::copy_scaled<S>(scale, dkeys.row(i), head.of(dk).row(i), width);
-        cpu::copy_scaled<S>(S(1), dvalues.row(i), head.of(dv).row(i), width);
+        std::copy_n(dkeys.row(i), width, head.of(dk).row(i));
+        std::copy_n(dvalues.row(i), width, head.of(dv).row(i));
       }
     });
   }
