@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "coyote/core/parameters.hpp"
-#include "coyote/lowering/lowered.hpp"
+#include "coyote/lowering/cpu.hpp"
 #include "coyote/mixers/dropout.hpp"
 #include "coyote/mixers/norm.hpp"
 #include "coyote/mixers/positions.hpp"

@@ -2,7 +2,7 @@
 #pragma once
 
 #include "coyote/core/parameters.hpp"
-#include "coyote/lowering/lowered.hpp"
+#include "coyote/lowering/cpu.hpp"
 
 namespace coyote::inline v0 {
 
