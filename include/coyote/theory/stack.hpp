@@ -82,6 +82,13 @@ struct Profile {
     }
     return everywhere;
   }
+  /// at(i) of every row i, in one pass.
+  constexpr void write(Array<S>& rows) const {
+    for (S& value : rows) value = everywhere;
+    for (Index r = runs.size() - 1; r >= 0; --r) {  // backwards: where runs overlap, the first one decides
+      for (Index i = runs[r].first; i <= runs[r].last; ++i) rows[i] = runs[r].value;
+    }
+  }
 };
 
 /// A filter: runs of equal taps. {t, t, 1} is a shift by t; {0, N-1, 1} a prefix sum.
@@ -193,6 +200,13 @@ class Stack {
         check(run.first, length_, "lag");
         check(run.last, length_, "lag");
       }
+      for (const Profile<S>* profile : {&c.b1, &c.b2}) {
+        for (const auto& run : profile->runs) {
+          if (run.first > run.last) continue;
+          check(run.first, length_, "row");
+          check(run.last, length_, "row");
+        }
+      }
     }
     programs_.emplace(std::move(program));
     return *this;
@@ -252,12 +266,14 @@ class Stack {
   constexpr void apply(const Program<S>& program, Matrix<S>& x) const {
     const Index columns = program.columns().size();
     Matrix<S> fresh(length_, columns > 0 ? columns : 1);
+    Array<S> filtered(length_), bias(length_);
     for (Index n = 0; n < columns; ++n) {
       const Column<S>& c = program.columns()[n];
-      Array<S> filtered(length_);
+      c.b1.write(bias);
+      c.b2.write(filtered);
       convolve(c, x, filtered);
       for (Index i = 0; i < length_; ++i) {
-        fresh(i, n) = (c.form.of(std::as_const(x).view(), i) + c.b1.at(i)) * (filtered[i] + c.b2.at(i));
+        fresh(i, n) = (c.form.of(std::as_const(x).view(), i) + bias[i]) * filtered[i];
       }
     }
     for (Index n = 0; n < columns; ++n) {
@@ -293,7 +309,7 @@ class Stack {
     append(result, program, offset);
     return result;
   }
-  /// filtered[i] = sum_t taps_t x[i - t, c]; a run of lags by a running sum.
+  /// filtered[i] += sum_t taps_t x[i - t, c]; a run of lags by a running sum.
   constexpr void convolve(const Column<S>& c, const Matrix<S>& x, Array<S>& filtered) const {
     const auto value = [&](Index i) {
       return i >= 0 ? x(i, c.column) : (wrap_ == Wrap::cyclic ? x(i + length_, c.column) : S{});
