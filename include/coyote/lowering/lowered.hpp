@@ -6,6 +6,7 @@
 #include "coyote/combinators/combine.hpp"
 #include "coyote/combinators/repeat.hpp"
 #include "coyote/combinators/residual.hpp"
+#include "coyote/combinators/select.hpp"
 
 namespace coyote::inline v0 {
 
@@ -38,6 +39,10 @@ struct Lower<Residual<A>, Backend> {
 template <class A, class Norm, class Backend>
 struct Lower<Block<A, Norm>, Backend> {
   using type = Block<lowered<A, Backend>, Norm>;
+};
+template <class T, class A, class Backend>
+struct Lower<Select<T, A>, Backend> {
+  using type = Select<T, lowered<A, Backend>>;
 };
 template <class A, Index N, class Backend>
 struct Lower<Repeat<A, N>, Backend> {

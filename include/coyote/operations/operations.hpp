@@ -21,6 +21,7 @@
 ///                                                      the same with taps [L, D]; `convolved`, when present, receives
 ///                                                      the value before the gate
 ///     long_convolution_backward<S>(ctx, batch, wrap, x, taps, gate, convolved, dy, dx, write, dgate, dtaps, dbias)
-///     attention<S, Pattern>(ctx, batch, index, heads, dropout, q, k, v, y, log_sum_exp)
-///     attention_backward<S, Pattern>(ctx, batch, index, heads, dropout, q, k, v, y, log_sum_exp, dy, dq, dk, dv)
+///     attention<S, Pattern>(ctx, batch, index, heads, scale, dropout, q, k, v, y, log_sum_exp)
+///     attention_backward<S, Pattern>(ctx, batch, index, heads, scale, dropout, q, k, v, y, log_sum_exp, dy, dq,
+///                                                      dk, dv)
 ///     ... and one per remaining leaf; each is documented with its Reference implementation, which is its definition.
