@@ -189,7 +189,8 @@ static_assert([] {
 }());
 
 TEST_CASE("rows of a causal stack never depend on later rows") {
-  std::mt19937 random(7);
+  std::mt19937 generator(7);
+  const auto random = [&] { return static_cast<long long>(generator()); };
   for (int trial = 0; trial < 20; ++trial) {
     Stack<Field> stack(5, 3), ring(5, 3, Wrap::cyclic);
     for (int l = 0; l < 4; ++l) {
@@ -204,7 +205,7 @@ TEST_CASE("rows of a causal stack never depend on later rows") {
       stack.then(program);
       ring.then(program);
     }
-    auto u = random_matrix<Field>(5, 3, random);
+    auto u = random_matrix<Field>(5, 3, generator);
     const auto before = stack.run(u), ring_before = ring.run(u);
     const Index row = static_cast<Index>(random() % 4);
     u(row + 1, trial % 3) += 1;
