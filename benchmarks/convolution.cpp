@@ -89,10 +89,7 @@ void lengths(benchmark::internal::Benchmark* b) {
 BENCHMARK_CAPTURE(all, long_forward, true, total_rows, Pass::forward)->Apply(lengths);
 BENCHMARK_CAPTURE(all, long_backward, true, total_rows, Pass::backward)->Apply(lengths);
 BENCHMARK_CAPTURE(all, long_both, true, total_rows, Pass::both)->Apply(lengths);
-BENCHMARK_CAPTURE(all, short_forward, false, total_rows, Pass::forward)
-    ->Arg(1024)
-    ->Unit(benchmark::kMillisecond)
-    ->UseRealTime();
+BENCHMARK_CAPTURE(all, short_forward, false, total_rows, Pass::forward)->Arg(1024)->Unit(benchmark::kMillisecond)->UseRealTime();
 BENCHMARK_CAPTURE(all, short_backward, false, total_rows, Pass::backward)
     ->Arg(1024)
     ->Unit(benchmark::kMillisecond)

@@ -2,8 +2,8 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/mixers/input_conv.hpp"
 
-#include "coyote/operations/cpu/linear.hpp"
 #include "coyote/operations/cpu/input_conv.hpp"
+#include "coyote/operations/cpu/linear.hpp"
 #include "support/conformance.hpp"
 #include "support/counting.hpp"
 

@@ -166,6 +166,16 @@ class Layer<Combine<Join, A, B>, Backend, S> {
   J join_;
 };
 
+/// The parts of a Junction that has no parameters and no memory.
+struct PlainJunction {
+  using Saved = NothingSaved;
+  using State = NoState;
+  constexpr PlainJunction(Dimensions, Index, Index, Path) {}
+  template <class V>
+  constexpr void visit(V&) {}
+  constexpr State make_state(StateBounds) const { return {}; }
+};
+
 /// What most joins are: no memory, no parameters, equal widths in and out.
 struct ElementwiseJoin {
   static constexpr bool is_causal = true, is_input_dependent = false, state_is_bounded = true;

@@ -16,13 +16,9 @@ template <class A, class B>
 using Gate = Combine<Product, A, B>;
 
 template <class Backend, class S>
-class Junction<Product, Backend, S> {
+class Junction<Product, Backend, S> : public PlainJunction {
  public:
-  using Saved = NothingSaved;
-  using State = NoState;
-  constexpr Junction(Dimensions, Index, Index, Path) {}
-  template <class V>
-  constexpr void visit(V&) {}
+  using PlainJunction::PlainJunction;
   constexpr void forward(Context<Backend>& context, const Batch&, Rows<const S> a, Rows<const S> b, Rows<S> y, Saved&) const {
     multiply<S>(context, a, b, y, Write::overwrite);
   }
@@ -31,7 +27,6 @@ class Junction<Product, Backend, S> {
     multiply<S>(context, dy, b, da, Write::overwrite);
     multiply<S>(context, dy, a, db, Write::overwrite);
   }
-  constexpr State make_state(StateBounds) const { return {}; }
   constexpr void step(Context<Backend>& context, State&, const Step&, Rows<const S> a, Rows<const S> b, Rows<S> y) const {
     multiply<S>(context, a, b, y, Write::overwrite);
   }

@@ -22,13 +22,9 @@ template <Index E, class A, class B>
 using Outer = Combine<OuterProduct<E>, A, B>;
 
 template <Index E, Index F, class Backend, class S>
-class Junction<OuterProduct<E, F>, Backend, S> {
+class Junction<OuterProduct<E, F>, Backend, S> : public PlainJunction {
  public:
-  using Saved = NothingSaved;
-  using State = NoState;
-  constexpr Junction(Dimensions, Index, Index, Path) {}
-  template <class V>
-  constexpr void visit(V&) {}
+  using PlainJunction::PlainJunction;
   constexpr void forward(Context<Backend>& context, const Batch&, Rows<const S> a, Rows<const S> b, Rows<S> y, Saved&) const {
     context.for_rows(y.rows, y.width, [&](Index row) {
       const S *left = a.row(row), *right = b.row(row);
@@ -59,7 +55,6 @@ class Junction<OuterProduct<E, F>, Backend, S> {
       }
     });
   }
-  constexpr State make_state(StateBounds) const { return {}; }
   constexpr void step(Context<Backend>& context, State&, const Step&, Rows<const S> a, Rows<const S> b, Rows<S> y) const {
     Saved saved;
     forward(context, {}, a, b, y, saved);

@@ -16,13 +16,9 @@ template <class A, class B>
 using Sum = Combine<Addition, A, B>;
 
 template <class Backend, class S>
-class Junction<Addition, Backend, S> {
+class Junction<Addition, Backend, S> : public PlainJunction {
  public:
-  using Saved = NothingSaved;
-  using State = NoState;
-  constexpr Junction(Dimensions, Index, Index, Path) {}
-  template <class V>
-  constexpr void visit(V&) {}
+  using PlainJunction::PlainJunction;
   constexpr void forward(Context<Backend>& context, const Batch&, Rows<const S> a, Rows<const S> b, Rows<S> y, Saved&) const {
     add<S>(context, a, b, y);
   }
@@ -31,7 +27,6 @@ class Junction<Addition, Backend, S> {
     copy<S>(context, dy, da);
     copy<S>(context, dy, db);
   }
-  constexpr State make_state(StateBounds) const { return {}; }
   constexpr void step(Context<Backend>& context, State&, const Step&, Rows<const S> a, Rows<const S> b, Rows<S> y) const {
     add<S>(context, a, b, y);
   }
