@@ -221,6 +221,60 @@ TEST_CASE("rows of a causal stack never depend on later rows") {
   }
 }
 
+TEST_CASE("functions of the row from biases that are the same in every row") {
+  std::mt19937 random(8);
+  const auto u = random_matrix<Field>(length, 2, random), f = random_matrix<Field>(length, 1, random);
+  Stack<Field> stack(length, 2);
+  check(pr::position_function(stack, 1, [&](Index i) { return f(i, 0); }), 2, u, 2,
+        [&](Index i, Index c) { return c == 0 ? u(i, 0) : f(i, 0); });
+  for (const auto& program : stack.programs()) {
+    for (const auto& column : program.columns()) {
+      CHECK(column.b1.runs.size() == 0);
+      CHECK(column.b2.runs.size() == 0);
+    }
+  }
+}
+
+TEST_CASE("residual layers: 2 L of width 2 d") {
+  std::mt19937 random(9);
+  for (const Wrap wrap : {Wrap::causal, Wrap::cyclic}) {
+    const auto u = random_matrix<Field>(length, 3, random);
+    Stack<Field> stack(length, 3, wrap);
+    stack.then(Program<Field>().gate(0, {{1, 2}, {2, 5}}, Field(3), {{0, 1, 2}, {4, 4, 1}}, Profile<Field>::on(2, 3)));
+    stack.then(Program<Field>().lin(1, {{0, 1}, {1, -4}}, Profile<Field>::on(1, 5, 9), Field(2)).conv(2, {{1, 1, 3}}));
+    // The two layers as plain formulas.
+    const auto above = [&](Index i, Index t, Index c) {
+      return i >= t || wrap == Wrap::cyclic ? u((i - t + length) % length, c) : Field(0);
+    };
+    const auto expected = [&](Index i, Index c) {
+      const Field first =
+          (2 * u(i, 1) + 5 * u(i, 2) + 3) * (2 * (u(i, 0) + above(i, 1, 0)) + above(i, 4, 0) + (i == 2 || i == 3 ? 1 : 0));
+      if (c == 0) return first;
+      return c == 1 ? 2 * (first - 4 * u(i, 1) + (1 <= i && i <= 5 ? 9 : 0)) : 3 * above(i, 1, 2);
+    };
+    const Stack<Field> residual = pr::residual_form(stack);
+    CHECK(residual.size().layers == 4);
+    CHECK(residual.width() == 6);
+    Matrix<Field> x = residual.embedded(u);
+    for (const auto& program : residual.programs()) {
+      CHECK(program.columns().size() == 6);
+      Matrix<Field> y = x;
+      residual.apply(program, y);
+      for (Index i = 0; i < x.size(); ++i) x.data()[i] += y.data()[i];
+    }
+    bool equal = true, slightly_wrong = true;
+    for (Index i = 0; i < length; ++i) {
+      for (Index c = 0; c < 6; ++c) {
+        const Field want = c < 3 ? expected(i, c) : Field(0);
+        equal = equal && x(i, c) == want;
+        slightly_wrong = slightly_wrong && x(i, c) == want + Field(c == 1 && i == 4 ? 1 : 0);
+      }
+    }
+    CHECK(equal);
+    CHECK(!slightly_wrong);
+  }
+}
+
 TEST_CASE("errors") {
   Stack<long> causal(4, 2), ring(4, 2, Wrap::cyclic);
   CHECK_THROWS_AS(pr::shift_up(causal, 0, 1), Error);
@@ -234,6 +288,8 @@ TEST_CASE("errors") {
   CHECK_THROWS_AS(pr::copy(causal, {0, 1}, 0), Error);
   CHECK_THROWS_AS(pr::copy(causal, {0, 1}, {1, 1}), Error);
   CHECK_THROWS_AS(pr::product_into(causal, 0, 1, 1), Error);
+  CHECK_THROWS_AS(pr::product_into(causal, 2, 0, 1), Error);
+  CHECK_THROWS_AS(pr::position_function(ring, 0, [](Index) { return 1L; }), Error);
   CHECK_THROWS_AS(pr::product_tree(causal, {}), Error);
   CHECK_THROWS_AS(pr::unfold(causal, 1, 3), Error);
   CHECK_THROWS_AS(pr::affine(causal, Matrix<long>(3, 3)), Error);

@@ -144,8 +144,9 @@ constexpr Stack<S>& product_into(Stack<S>& stack, Index a, Index b, Index to) {
   if (to == a || to == b) {
     throw Error("primitives::product_into", "a third column for the product, or product_in_place", words("column ", to));
   }
-  copy(stack, b, to);
-  return stack.then(Program<S>().gate(to, Form<S>::column(a)));
+  Stack<S> both(stack.length(), stack.width(), stack.wrap());  // so that an error leaves the stack as it is
+  copy(both, b, to);
+  return stack.then(both.then(Program<S>().gate(to, Form<S>::column(a))));
 }
 
 /// y[i,c] = u[i,a] * u[i-lag,c]: 1 layer.
@@ -271,6 +272,42 @@ template <Ring S>
 constexpr Stack<S>& equality_minus_half(Stack<S>& stack, Index a, Index c, std::type_identity_t<S> half) {
   if (!(half + half == S(1))) throw Error("primitives::equality_minus_half", "a half: half + half = 1", "another number");
   return stack.then(Program<S>().gate(c, {{a, S(1) + S(1)}}, -S(1), Impulses<S>::at(0), -half));
+}
+
+/// y[i,c] = f(i), with biases that are the same in every row: 2 layers, a column of ones and taps f(t) - f(t-1). With it,
+/// whatever needs a bias or a mask for every row can be had from a column. Errors: a cyclic stack.
+template <Ring S, class F>
+constexpr Stack<S>& position_function(Stack<S>& stack, Index c, F&& f) {
+  detail::require_wrap("primitives::position_function", stack, Wrap::causal);
+  Impulses<S> taps;
+  S before{};
+  for (Index t = 0; t < stack.length(); ++t) {
+    const S now = f(t), step = now - before;
+    if (!(step == S{})) taps.add(t, step);
+    before = now;
+  }
+  return stack.then(Program<S>().lin(c, {}, S(1))).then(Program<S>().conv(c, std::move(taps)));
+}
+
+/// The same function by residual layers, u := u + layer(u): 2 L layers of width 2 d, columns d .. 2d-1 empty at both ends. The
+/// first of each pair adds the layer and remembers u, the second takes u away. Every column is mentioned: run each program with
+/// Stack::apply and add its input. Public implementations of BaseConv have this form.
+template <Ring S>
+constexpr Stack<S> residual_form(const Stack<S>& stack) {
+  const Index width = stack.width();
+  Stack<S> result(stack.length(), 2 * width, stack.wrap());
+  for (const Program<S>& program : stack.programs()) {
+    Program<S> add = program, take;
+    Array<bool> named(width);
+    for (const Column<S>& c : program.columns()) named[c.column] = true;
+    for (Index c = 0; c < width; ++c) {
+      if (!named[c]) add.lin(c, Form<S>::column(c));
+      add.lin(width + c, Form<S>::column(c));
+      take.lin(c, {{width + c, -S(1)}}).lin(width + c, {{width + c, -S(1)}});
+    }
+    result.then(std::move(add)).then(std::move(take));
+  }
+  return result;
 }
 
 }  // namespace coyote::inline v0::theory::primitives
