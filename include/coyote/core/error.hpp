@@ -14,7 +14,7 @@ class Error : public std::runtime_error {
   /// @param where     the place: a layer's path, a file, an option
   /// @param required  what is legal there, and how to get it
   /// @param came      what was given instead
-  Error(std::string where, std::string required, std::string came)
+  [[gnu::noinline, gnu::cold]] Error(std::string where, std::string required, std::string came)
       : std::runtime_error(where + ": required " + required + ", came " + came),
         where_(std::move(where)),
         required_(std::move(required)),
@@ -36,7 +36,7 @@ requires std::is_arithmetic_v<T> std::string text(T value) { return std::to_stri
 
 /// Concatenates strings and numbers into one string: the wording of errors, without a stream.
 template <class... Parts>
-std::string words(const Parts&... parts) {
+[[gnu::noinline, gnu::cold]] std::string words(const Parts&... parts) {
   std::string result;
   ((result += detail::text(parts)), ...);
   return result;

@@ -62,12 +62,12 @@ class Layer<ShortConv<K, Bias>, Backend, S> {
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
     check(batch, u, y);
     saved.u = u;
-    short_convolution<S>(context, batch, u, taps_.view(), bias_.view(), {}, y);
+    short_convolution<S, K>(context, batch, u, taps_.view(), bias_.view(), {}, y);
   }
   constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
                           Saved& saved) const {
-    short_convolution_backward<S>(context, batch, saved.u, taps_.view(), bias_.view(), {}, dy, du, write, {}, taps_.gradient,
-                                  bias_.gradient);
+    short_convolution_backward<S, K>(context, batch, saved.u, taps_.view(), bias_.view(), {}, dy, du, write, {}, taps_.gradient,
+                                     bias_.gradient);
   }
 
   /// The same times a gate: y = gate * (taps * u + bias). What `lowered` makes of a Gate with a convolution on its right.
@@ -75,12 +75,12 @@ class Layer<ShortConv<K, Bias>, Backend, S> {
                                Saved& saved) const {
     check(batch, u, y);
     saved.u = u;
-    short_convolution<S>(context, batch, u, taps_.view(), bias_.view(), gate, y);
+    short_convolution<S, K>(context, batch, u, taps_.view(), bias_.view(), gate, y);
   }
   constexpr void backward_gated(Context<Backend>& context, const Batch& batch, Rows<const S> gate, Rows<const S> dy, Rows<S> du,
                                 Write write, Rows<S> dgate, Saved& saved) const {
-    short_convolution_backward<S>(context, batch, saved.u, taps_.view(), bias_.view(), gate, dy, du, write, dgate, taps_.gradient,
-                                  bias_.gradient);
+    short_convolution_backward<S, K>(context, batch, saved.u, taps_.view(), bias_.view(), gate, dy, du, write, dgate,
+                                     taps_.gradient, bias_.gradient);
   }
 
   constexpr State make_state(StateBounds bounds) const { return {{bounds.sequences * (K - 1), taps_.columns}, bounds.sequences}; }

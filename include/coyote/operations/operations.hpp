@@ -14,9 +14,9 @@
 ///     clear<S>(ctx, y)                                 y = 0
 ///     linear<S>(ctx, batch, x, weight, bias, y)        y = x weight + bias;  weight [in, out]
 ///     linear_backward<S>(ctx, batch, x, weight, dy, dx, write, dweight, dbias)
-///     short_convolution<S>(ctx, batch, x, taps, bias, gate, y)
+///     short_convolution<S, K = 0>(ctx, batch, x, taps, bias, gate, y)
 ///                                                      y[i] = (sum_{k<=min(i,K-1)} taps[k] x[i-k] + bias) (* gate)
-///     short_convolution_backward<S>(ctx, batch, x, taps, bias, gate, dy, dx, write, dgate, dtaps, dbias)
+///     short_convolution_backward<S, K = 0>(ctx, batch, x, taps, bias, gate, dy, dx, write, dgate, dtaps, dbias)
 ///     long_convolution<S>(ctx, batch, wrap, x, taps, bias, gate, convolved, y)
 ///                                                      the same with taps [L, D]; `convolved`, when present, receives
 ///                                                      the value before the gate

@@ -219,18 +219,21 @@ inline void for_channels(Index width, Work&& work) {
   for (; c + lanes<S> <= width; c += lanes<S>) work(taps, std::integral_constant<int, 1>{}, std::false_type{}, c, lanes<S>);
   if (c < width) work(taps, std::integral_constant<int, 1>{}, std::true_type{}, c, width - c);
 }
-/// The same with K among the specialised numbers of taps, or 0.
-template <class S, int Wide2, int Wide3, int Wide4, class Work>
+/// The same with K among the specialised numbers of taps, or 0. A number of taps known to the compiler (Known > 0) brings
+/// its own case alone.
+template <class S, Index Known, int Wide2, int Wide3, int Wide4, class Work>
 inline void for_channels_and_taps(Index taps, Index width, Work&& work) {
-  switch (taps) {
-    case 2:
-      return for_channels<S, 2, Wide2>(width, work);
-    case 3:
-      return for_channels<S, 3, Wide3>(width, work);
-    case 4:
-      return for_channels<S, 4, Wide4>(width, work);
-    default:
-      return for_channels<S, 0, 2>(width, work);
+  const auto among = [&](auto count, auto wide) {
+    if constexpr (Known == 0 || Known == count()) return for_channels<S, count(), wide()>(width, work);
+  };
+  if (taps == 2) {
+    among(std::integral_constant<int, 2>{}, std::integral_constant<int, Wide2>{});
+  } else if (taps == 3) {
+    among(std::integral_constant<int, 3>{}, std::integral_constant<int, Wide3>{});
+  } else if (taps == 4) {
+    among(std::integral_constant<int, 4>{}, std::integral_constant<int, Wide4>{});
+  } else if constexpr (Known < 2 || Known > 4) {
+    for_channels<S, 0, 2>(width, work);
   }
 }
 
@@ -259,8 +262,9 @@ void add_position_bias_gradient(Context<Cpu>& ctx, const Batch& batch, Rows<cons
 
 /// y[i] = (sum_{k = 0 .. min(i, K-1)} taps[k] x[i-k] + bias), times gate[i] when there is one; i counts inside each sequence.
 /// Shapes: x, gate, y [rows, D]; taps [K, D]; bias [0, 1 or at least the longest sequence, D]. Any K; 2, 3 and 4 keep taps and
-/// past rows in registers. Cost: 2 K D flop per row; x is read and y written once.
-template <class S>
+/// past rows in registers. Cost: 2 K D flop per row; x is read and y written once. K: the number of taps if the caller knows
+/// it, else 0.
+template <class S, Index K = 0>
 void short_convolution(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, Rows<const S> taps, Rows<const S> bias,
                        Rows<const S> gate, Rows<S> y) {
   constexpr Index block = cpu::short_convolution_rows;
@@ -268,7 +272,7 @@ void short_convolution(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, R
   if (gate.rows == 0) job.gate.data = nullptr;
   const Index rows = batch.rows();
   ctx.parallel(ceil_div(rows, block), [&](Index b, Arena&) {
-    cpu::for_channels_and_taps<S, 4, 4, 2>(taps.rows, x.width, [&](auto k, auto registers, auto part, Index c, Index count) {
+    cpu::for_channels_and_taps<S, K, 4, 4, 2>(taps.rows, x.width, [&](auto k, auto registers, auto part, Index c, Index count) {
       cpu::for_pieces(batch, b * block, std::min(rows, (b + 1) * block), [&](Index first, Index, Index begin, Index end) {
         cpu::short_convolution_piece<S, k(), registers(), part()>(job, first, begin, end, c, count);
       });
@@ -279,7 +283,7 @@ void short_convolution(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, R
 /// Gradients of short_convolution, with dc = dy * gate (or dy): dgate = dy * (value before the gate), which is computed
 /// again; dx[i] = sum_k taps[k] dc[i+k], by `write`; dtaps[k] += sum_i dc[i] x[i-k]; dbias += dc, summed as bias is shared.
 /// dgate, dtaps and dbias without rows are not wanted. One pass over x and dy.
-template <class S>
+template <class S, Index K = 0>
 void short_convolution_backward(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, Rows<const S> taps, Rows<const S> bias,
                                 Rows<const S> gate, Rows<const S> dy, Rows<S> dx, Write write, Rows<S> dgate, Rows<S> dtaps,
                                 Rows<S> dbias) {
@@ -293,7 +297,7 @@ void short_convolution_backward(Context<Cpu>& ctx, const Batch& batch, Rows<cons
   ctx.parallel(blocks, [&](Index b, Arena&) {
     const Rows<S> mine(sums.row(b), taps.rows + 1, width);
     std::fill(mine.data, mine.data + sums.width, S{});
-    cpu::for_channels_and_taps<S, 4, 4, 1>(taps.rows, width, [&](auto k, auto registers, auto part, Index c, Index count) {
+    cpu::for_channels_and_taps<S, K, 4, 4, 1>(taps.rows, width, [&](auto k, auto registers, auto part, Index c, Index count) {
       cpu::for_pieces(batch, b * block, std::min(rows, (b + 1) * block), [&](Index first, Index size, Index begin, Index end) {
         cpu::short_convolution_backward_piece<S, k(), registers(), part()>(job, first, size, begin, end, c, count, mine);
       });

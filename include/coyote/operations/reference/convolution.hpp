@@ -61,15 +61,16 @@ constexpr void convolve_backward(const Batch& batch, Wrap wrap, Rows<const S> x,
 
 }  // namespace reference
 
-/// y[i] = sum_{k = 0 .. min(i, K-1)} taps[k] x[i-k] + bias, times gate[i] when there is one. taps [K, D].
-template <class S>
+/// y[i] = sum_{k = 0 .. min(i, K-1)} taps[k] x[i-k] + bias, times gate[i] when there is one. taps [K, D]; the template's K is
+/// their number if the caller knows it, else 0.
+template <class S, Index K = 0>
 constexpr void short_convolution(Context<Reference>&, const Batch& batch, Rows<const S> x, Rows<const S> taps, Rows<const S> bias,
                                  Rows<const S> gate, Rows<S> y) {
   reference::convolve<S>(batch, Wrap::causal, x, taps, bias, gate, {}, y);
 }
 
 /// Gradients of short_convolution; dgate = dy * (value before the gate).
-template <class S>
+template <class S, Index K = 0>
 constexpr void short_convolution_backward(Context<Reference>& context, const Batch& batch, Rows<const S> x, Rows<const S> taps,
                                           Rows<const S> bias, Rows<const S> gate, Rows<const S> dy, Rows<S> dx, Write write,
                                           Rows<S> dgate, Rows<S> dtaps, Rows<S> dbias) {
