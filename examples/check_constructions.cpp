@@ -240,7 +240,7 @@ int main(int count, char** arguments) try {
            result);
   };
   for (const Size size : {Size{4, 2, 1}, Size{4, 4, 4}, Size{16, 4, 4}, Size{16, 8, 8}, Size{64, 6, 8}, Size{256, 8, 8}}) {
-    const auto [n, l, mv] = size;
+    const cy::Index n = size.rows, l = size.key_bits, mv = size.value_bits;
     const cy::Index c = size.keys();
     const std::vector<Instance> instances = draw(size, 32), few = draw(size, 4);
 
