@@ -197,8 +197,8 @@ std::string picture() {
   chart.x_label = "N";
   chart.y_label = "log2 of the width";
   chart.log_x = true;
-  support::Series attend{"attention: 2 layers", {}}, table{"M0 table: 4 layers", {}}, unfold{"M1 lag unfold: 9 layers", {}},
-      scalar{"M2 scalar tokens: 35 layers", {}}, sort{"M3 sort and scan: polylog", {}};
+  support::Series attend{"attention", {}}, table{"M0 table", {}}, unfold{"M1 lag unfold", {}}, scalar{"M2 scalar tokens", {}},
+      sort{"M3 sort, scan, unsort", {}};
   for (cy::Index n = 2; n <= 1024; n *= 2) {
     const auto add = [&](support::Series& series, cy::Index width) {
       series.points.emplace_back(static_cast<double>(n), std::log2(static_cast<double>(width)));

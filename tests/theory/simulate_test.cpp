@@ -1,0 +1,226 @@
+// SPDX-License-Identifier: Apache-2.0
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "coyote/theory/simulate.hpp"
+
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "coyote/theory/prime_field.hpp"
+
+using namespace coyote;
+using namespace coyote::theory;
+
+namespace {
+
+/// A stream of small numbers, negative ones included, that constant evaluation can draw too.
+struct Draws {
+  std::uint64_t state = 1;
+  constexpr int next() {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    return static_cast<int>(state >> 40) % 7 - 3;
+  }
+  template <Ring S>
+  constexpr Matrix<S> matrix(Index rows, Index width) {
+    Matrix<S> x(rows, width);
+    for (S& value : x) value = S(next());
+    return x;
+  }
+  template <Ring S>
+  constexpr Affine<S> affine(Index d, bool bias = true) {
+    Affine<S> result{matrix<S>(d, d), {}};
+    if (bias) result.bias = matrix<S>(1, d);
+    return result;
+  }
+};
+
+template <Ring S>
+constexpr bool equal(const Matrix<S>& a, const Matrix<S>& b) {
+  if (a.rows() != b.rows() || a.width() != b.width()) return false;
+  for (Index n = 0; n < a.size(); ++n) {
+    if (!(a.data()[n] == b.data()[n])) return false;
+  }
+  return true;
+}
+
+// The definitions, as plain loops.
+template <Ring S>
+constexpr Matrix<S> apply(const Affine<S>& affine, const Matrix<S>& x) {
+  Matrix<S> y(x.rows(), affine.weight.width());
+  for (Index i = 0; i < y.rows(); ++i) {
+    for (Index c = 0; c < y.width(); ++c) {
+      if (affine.bias.size() > 0) y(i, c) = affine.bias(0, c);
+      for (Index a = 0; a < x.width(); ++a) y(i, c) += x(i, a) * affine.weight(a, c);
+    }
+  }
+  return y;
+}
+template <Ring S>
+constexpr Matrix<S> convolve(const Matrix<S>& taps, const Matrix<S>& x) {
+  Matrix<S> y(x.rows(), x.width());
+  for (Index i = 0; i < y.rows(); ++i) {
+    for (Index c = 0; c < y.width(); ++c) {
+      for (Index j = 0; j <= i; ++j) y(i, c) += taps(i - j, c) * x(j, c);
+    }
+  }
+  return y;
+}
+template <Ring S>
+constexpr Matrix<S> multiply(const Matrix<S>& a, const Matrix<S>& b) {
+  Matrix<S> y = a;
+  for (Index n = 0; n < y.size(); ++n) y.data()[n] *= b.data()[n];
+  return y;
+}
+
+/// H3 stepped: a delay line for the shift, one recurrence x <- a x + b kv per mode of each head's diagonal state space.
+template <Ring S>
+struct Modes {
+  Matrix<S> a, b, c, skip;  // [heads, modes], skip [1, heads]
+};
+template <Ring S>
+constexpr Matrix<S> h3_recurrence(const H3Weights<S>& w, const Modes<S>& modes, const Matrix<S>& u) {
+  const Index n = u.rows(), d = u.width(), e = w.head, count = modes.a.width();
+  const Matrix<S> q = apply(w.q, u), k = apply(w.k, u), v = apply(w.v, u);
+  Matrix<S> state(d * e, count), o(n, d);
+  for (Index i = 0; i < n; ++i) {
+    for (Index ka = 0; ka < d; ++ka) {
+      S kbar{};
+      for (Index t = 0; t <= i; ++t) kbar += w.shift(t, ka) * k(i - t, ka);
+      const Index g = ka / e;
+      for (Index b = 0; b < e; ++b) {
+        const S kv = kbar * v(i, g * e + b);
+        S z = modes.skip(0, g) * kv;
+        for (Index s = 0; s < count; ++s) {
+          S& x = state(ka * e + b, s);
+          x = modes.a(g, s) * x + modes.b(g, s) * kv;
+          z += modes.c(g, s) * x;
+        }
+        o(i, g * e + b) += q(i, ka) * z;
+      }
+    }
+  }
+  return apply(w.out, o);
+}
+
+template <Ring S>
+struct H3Case {
+  H3Weights<S> weights;
+  Modes<S> modes;
+};
+template <Ring S>
+constexpr H3Case<S> draw_h3(Draws& draws, Index n, Index d, Index e, Index count) {
+  H3Case<S> result;
+  H3Weights<S>& w = result.weights;
+  w.head = e;
+  w.q = draws.affine<S>(d);
+  w.k = draws.affine<S>(d);
+  w.v = draws.affine<S>(d);
+  w.out = draws.affine<S>(d);
+  w.shift = draws.matrix<S>(n, d);
+  Modes<S>& m = result.modes;
+  m.a = draws.matrix<S>(d / e, count);
+  m.b = draws.matrix<S>(d / e, count);
+  m.c = draws.matrix<S>(d / e, count);
+  m.skip = draws.matrix<S>(1, d / e);
+  w.diagonal = Matrix<S>(n, d / e);
+  for (Index g = 0; g < d / e; ++g) {
+    for (Index s = 0; s < count; ++s) {
+      S power = m.c(g, s) * m.b(g, s);
+      for (Index t = 0; t < n; ++t, power *= m.a(g, s)) w.diagonal(t, g) += power;
+    }
+    w.diagonal(0, g) += m.skip(0, g);
+  }
+  return result;
+}
+
+constexpr bool h3_is_exact() {
+  Draws draws{5};
+  const H3Case<Field> h3 = draw_h3<Field>(draws, 4, 2, 2, 1);
+  const Matrix<Field> u = draws.matrix<Field>(4, 2);
+  const Simulation<Field> simulation = simulate_h3(h3.weights);
+  const StackSize size = simulation.stack.size();
+  return size.layers == 4 && size.gate_layers == 2 && size.width == 6 &&
+         equal(simulation.run(u), h3_recurrence(h3.weights, h3.modes, u));
+}
+static_assert(h3_is_exact());
+
+template <Ring S>
+void check_size(const Simulation<S>& simulation, Index layers, Index gate_layers, Index width, Index length) {
+  const StackSize size = simulation.stack.size();
+  CHECK(size.layers == layers);
+  CHECK(size.gate_layers == gate_layers);
+  CHECK(size.width == width);
+  CHECK(size.length == length);
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("a gated long convolution is two layers, or one", S, Field, long) {
+  Draws draws{1};
+  for (const Index n : {1, 2, 5, 8}) {
+    for (const Index d : {1, 3, 4}) {
+      const Affine<S> gate = draws.affine<S>(d), inner = draws.affine<S>(d, n % 2 == 0);
+      const Matrix<S> taps = draws.matrix<S>(n, d), u = draws.matrix<S>(n, d);
+      const auto two = simulate_gated_convolution(gate, inner, taps);
+      const Matrix<S> wanted = multiply(apply(gate, u), convolve(taps, apply(inner, u)));
+      CHECK(equal(two.run(u), wanted));
+      check_size(two, 2, 1, 2 * d, n);
+      const auto one = simulate_gated_convolution(gate, taps);
+      CHECK(equal(one.run(u), multiply(apply(gate, u), convolve(taps, u))));
+      check_size(one, 1, 1, d, n);
+      Matrix<S> off = wanted;
+      off(n - 1, d - 1) += S(1);
+      CHECK(!equal(two.run(u), off));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("H3 is four layers of width d (1 + e), against its recurrence", S, Field, long) {
+  Draws draws{2};
+  for (const Index e : {1, 2, 3}) {
+    for (const Index n : {1, 4, 6}) {
+      const Index d = 2 * e;
+      const H3Case<S> h3 = draw_h3<S>(draws, n, d, e, 2);
+      const Matrix<S> u = draws.matrix<S>(n, d);
+      const auto simulation = simulate_h3(h3.weights);
+      const Matrix<S> wanted = h3_recurrence(h3.weights, h3.modes, u);
+      CHECK(equal(simulation.run(u), wanted));
+      CHECK(!equal(Matrix<S>(n, d), wanted));
+      check_size(simulation, 4, 2, d * (1 + e), n);
+      H3Weights<S> other = h3.weights;  // one wrong tap shows
+      other.diagonal(0, 0) += S(1);
+      CHECK(!equal(simulate_h3(other).run(u), wanted));
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("Hyena of any order is order + 2 layers of width 2 d", S, Field, long) {
+  Draws draws{3};
+  for (Index order = 1; order <= 4; ++order) {
+    for (const Index n : {1, 3, 6}) {
+      const Index d = 3;
+      HyenaWeights<S> w{draws.affine<S>(d), draws.affine<S>(d, false), {}, {}};
+      for (Index step = 0; step < order; ++step) {
+        w.x.emplace(draws.affine<S>(d));
+        w.taps.emplace(draws.matrix<S>(n, d));
+      }
+      const Matrix<S> u = draws.matrix<S>(n, d);
+      Matrix<S> z = apply(w.v, u);
+      for (Index step = 0; step < order; ++step) z = multiply(apply(w.x[step], u), convolve(w.taps[step], z));
+      const auto simulation = simulate_hyena(w);
+      CHECK(equal(simulation.run(u), apply(w.out, z)));
+      check_size(simulation, order + 2, order, 2 * d, n);
+    }
+  }
+}
+
+TEST_CASE("shapes that do not fit are errors") {
+  Draws draws{4};
+  H3Weights<long> h3 = draw_h3<long>(draws, 3, 4, 2, 1).weights;
+  h3.head = 3;
+  CHECK_THROWS_AS(simulate_h3(h3), Error);
+  h3.head = 4;
+  CHECK_THROWS_AS(simulate_h3(h3), Error);
+  CHECK_THROWS_AS(simulate_hyena(HyenaWeights<long>{}), Error);
+  CHECK_THROWS_AS(simulate_gated_convolution(draws.affine<long>(3), draws.matrix<long>(4, 2)), Error);
+}
