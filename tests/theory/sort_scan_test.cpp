@@ -139,11 +139,11 @@ TEST_CASE("the comparison rejects other rules and broken networks") {
   // Key 1 comes twice: the latest value answers, not the first.
   const Instance x{{1, 1, 0, 0}, {1, 2, 3, 0}, {0, 0, 1, 1}};
   CHECK(expected(x) == std::vector<Token>{0, 0, 2, 2});
-  const auto m3 = sort_scan<int>(4, 1, 2);
+  const auto m3 = sort_scan<Field>(4, 1, 2);
   CHECK(std::ranges::equal(m3.solve(x), expected(x)));
-  CHECK(!std::ranges::equal(m3.answers(Matrix<int>(m3.stack.length(), m3.stack.width())), expected(x)));
-  auto broken = m3;  // without the layer that makes the first exchange
-  broken.stack = Stack<int>(m3.stack.length(), m3.stack.width(), Wrap::cyclic);
+  CHECK(!std::ranges::equal(m3.answers(Matrix<Field>(m3.stack.length(), m3.stack.width())), expected(x)));
+  auto broken = m3;  // over the field, where nothing overflows: without the layer that makes the first exchange
+  broken.stack = Stack<Field>(m3.stack.length(), m3.stack.width(), Wrap::cyclic);
   for (Index n = 0; n < m3.stack.programs().size(); ++n) {
     if (n != 8) broken.stack.then(m3.stack.programs()[n]);
   }
