@@ -42,6 +42,7 @@ void attention(Context<Cpu>& ctx, const Batch& batch, PatternIndex index, Index 
       for (Index i = first; i < last; i += block) {
         cpu::attend_block<S, Pattern>(head, i, std::min(block, last - i), head.of(q), keys, values, head.of(y), log_sum_exp,
                                       scratch);
+        for (Index row = i; row < std::min(last, i + block); ++row) cpu::repair_row<S, Pattern>(head, row, q, k, v, y);
       }
     });
   } else {

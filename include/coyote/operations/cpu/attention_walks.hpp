@@ -176,6 +176,22 @@ inline S finish_row(const RunningSoftmax<S>& softmax, S* out, Index width) {
   return softmax.most + std::log(softmax.total);
 }
 
+/// A block multiplies every value by a probability, 0 where a query does not see it, and 0 * NaN is NaN: a row that came out
+/// as NaN is done again from its own keys alone, so that NaN never travels back in time.
+template <class S, class Pattern>
+inline void repair_row(const Head<S>& head, Index i, Rows<const S> q, Rows<const S> k, Rows<const S> v, Rows<S> y) {
+  S* const out = head.of(y).row(i);
+  bool is_number = true;
+  for (Index c = 0; c < head.width; ++c) is_number = is_number && out[c] == out[c];
+  if (is_number) return;
+  RunningSoftmax<S> softmax;
+  walk<Pattern>(head.index, head.size, i, [&](const Index* keys, Index count) {
+    attend_keys<S, 0>(head.of(q).row(i), head.of(k), head.of(v), keys, count, head.scale, *head.rule,
+                      AttentionDropout::rule_row(head.begin + i, head.head, head.heads), head.begin, softmax, out);
+  });
+  finish_row(softmax, out, head.width);
+}
+
 /// One row of a walked pattern backwards, for one head. dk and dv are added to.
 template <class S, class Pattern, int Registers>
 inline void attend_row_backward(const Head<S>& head, Index i, const S* q, Rows<const S> k, Rows<const S> v, const S* y, S log,
