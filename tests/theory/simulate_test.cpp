@@ -14,7 +14,7 @@ using namespace coyote::theory;
 namespace {
 
 /// A stream of small numbers, negative ones included, that constant evaluation can draw too.
-struct Draws {
+struct Numbers {
   std::uint64_t state = 1;
   constexpr int next() {
     state = state * 6364136223846793005u + 1442695040888963407u;
@@ -108,7 +108,7 @@ struct H3Case {
   Modes<S> modes;
 };
 template <Ring S>
-constexpr H3Case<S> draw_h3(Draws& draws, Index n, Index d, Index e, Index count) {
+constexpr H3Case<S> draw_h3(Numbers& draws, Index n, Index d, Index e, Index count) {
   H3Case<S> result;
   H3Weights<S>& w = result.weights;
   w.head = e;
@@ -134,7 +134,7 @@ constexpr H3Case<S> draw_h3(Draws& draws, Index n, Index d, Index e, Index count
 }
 
 constexpr bool h3_is_exact() {
-  Draws draws{5};
+  Numbers draws{5};
   const H3Case<Field> h3 = draw_h3<Field>(draws, 4, 2, 2, 1);
   const Matrix<Field> u = draws.matrix<Field>(4, 2);
   const Simulation<Field> simulation = simulate_h3(h3.weights);
@@ -156,7 +156,7 @@ void check_size(const Simulation<S>& simulation, Index layers, Index gate_layers
 }  // namespace
 
 TEST_CASE_TEMPLATE("a gated long convolution is two layers, or one", S, Field, long) {
-  Draws draws{1};
+  Numbers draws{1};
   for (const Index n : {1, 2, 5, 8}) {
     for (const Index d : {1, 3, 4}) {
       const Affine<S> gate = draws.affine<S>(d), inner = draws.affine<S>(d, n % 2 == 0);
@@ -176,7 +176,7 @@ TEST_CASE_TEMPLATE("a gated long convolution is two layers, or one", S, Field, l
 }
 
 TEST_CASE_TEMPLATE("H3 is four layers of width d (1 + e), against its recurrence", S, Field, long) {
-  Draws draws{2};
+  Numbers draws{2};
   for (const Index e : {1, 2, 3}) {
     for (const Index n : {1, 4, 6}) {
       const Index d = 2 * e;
@@ -195,7 +195,7 @@ TEST_CASE_TEMPLATE("H3 is four layers of width d (1 + e), against its recurrence
 }
 
 TEST_CASE_TEMPLATE("Hyena of any order is order + 2 layers of width 2 d", S, Field, long) {
-  Draws draws{3};
+  Numbers draws{3};
   for (Index order = 1; order <= 4; ++order) {
     for (const Index n : {1, 3, 6}) {
       const Index d = 3;
@@ -215,7 +215,7 @@ TEST_CASE_TEMPLATE("Hyena of any order is order + 2 layers of width 2 d", S, Fie
 }
 
 TEST_CASE("shapes that do not fit are errors") {
-  Draws draws{4};
+  Numbers draws{4};
   H3Weights<long> h3 = draw_h3<long>(draws, 3, 4, 2, 1).weights;
   h3.head = 3;
   CHECK_THROWS_AS(simulate_h3(h3), Error);
@@ -223,4 +223,107 @@ TEST_CASE("shapes that do not fit are errors") {
   CHECK_THROWS_AS(simulate_h3(h3), Error);
   CHECK_THROWS_AS(simulate_hyena(HyenaWeights<long>{}), Error);
   CHECK_THROWS_AS(simulate_gated_convolution(draws.affine<long>(3), draws.matrix<long>(4, 2)), Error);
+}
+
+namespace {
+
+/// A model with small random weights, what it makes of a random input, and the stack made of it.
+template <class M, Ring S>
+struct Parity {
+  Matrix<S> wanted, made;
+  StackSize size;
+  constexpr bool holds() const { return equal(made, wanted); }
+};
+template <class M, Ring S>
+constexpr Parity<M, S> compare(Numbers& draws, Index width, Index made_for, Index n, const typename M::Options& options = {},
+                               Path path = {}, bool spoil = false) {
+  auto model = Model<M, Reference, S>::blank({width, made_for}, options, path);
+  auto fill = [&](const Path&, Parameter<S>& p) {
+    for (Index r = 0; r < p.rows; ++r) {
+      for (Index c = 0; c < p.columns; ++c) p.value(r, c) = S(draws.next());
+    }
+  };
+  model.visit(fill);
+  const Matrix<S> u = draws.matrix<S>(n, width);
+  const Simulation<S> simulation = simulate(model, n, path);
+  if (spoil) {  // one more in the bias of the last parameters that have one shows in the output
+    auto add = [&](const Path& name, Parameter<S>& p) {
+      if (name.view() == "1.bias") p.value(0, 0) += S(1);
+    };
+    model.visit(add);
+  }
+  Matrix<S> y(n, width);
+  Context<Reference> context;
+  model.forward(context, {.sequences = 1, .length = n}, u, y);
+  return {std::move(y), simulation.run(u), simulation.stack.size()};
+}
+
+constexpr bool coyote_model_is_exact() {
+  Numbers draws{6};
+  return compare<Coyote<LongConv<FreeFilter>>, Field>(draws, 2, 3, 3).holds();
+}
+static_assert(coyote_model_is_exact());
+
+static_assert(can_simulate<Coyote<LongConv<>>> && can_simulate<H3<FirFilter, DiagonalFilter, 2>> &&
+              can_simulate<H3<ShiftFilter, DiagonalFilter>> && can_simulate<Hyena<3, FreeFilter>>);
+static_assert(!can_simulate<Hyena<2>> && !can_simulate<HyenaPublic<2, FreeFilter>> && !can_simulate<H3Public> &&
+              !can_simulate<Coyote<ShortConv<3>>> && !can_simulate<Coyote<LongConv<FreeFilter, Cyclic>>> &&
+              !can_simulate<Linear> && !can_simulate<Chain<Linear, Linear>>);
+
+bool is_zero(const auto& matrix) {
+  return std::all_of(matrix.begin(), matrix.end(), [](const auto& x) { return x == std::remove_cvref_t<decltype(x)>{}; });
+}
+
+template <class M, Ring S>
+void check_model(Index layers, Index gate_layers, Index factor, Index width, const typename M::Options& options = {}) {
+  Numbers draws{7};
+  for (const Index n : {1, 2, 5}) {
+    for (const Index made_for : {n, n + 3}) {
+      const auto parity = compare<M, S>(draws, width, made_for, n, options);
+      CHECK(parity.holds());
+      CHECK(!(n == 5 && is_zero(parity.wanted)));
+      CHECK(parity.size.layers == layers);
+      CHECK(parity.size.gate_layers == gate_layers);
+      CHECK(parity.size.width == factor * width);
+      CHECK(parity.size.length == n);
+    }
+  }
+  CHECK(compare<M, S>(draws, width, 4, 4, options, "layers.0.mixer").holds());
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("a Coyote model and a gated long convolution as stacks", S, Field, long) {
+  check_model<Coyote<LongConv<FreeFilter>>, S>(1, 1, 1, 3);
+  check_model<Coyote<LongConv<WithSkip<DiagonalFilter>, Causal, NoBias>>, S>(1, 1, 1, 3);
+  check_model<Gate<Linear, Chain<Linear, LongConv<FreeFilter, Causal, NoBias>>>, S>(2, 1, 2, 3);
+}
+
+TEST_CASE_TEMPLATE("H3 models as stacks", S, Field, long) {
+  using Plain = H3<FirFilter, DiagonalFilter>;
+  using Heads = H3<FirFilter, DiagonalFilter, 2>;
+  check_model<Plain, S>(4, 2, 2, 3);
+  check_model<Heads, S>(4, 2, 3, 4);
+  check_model<H3<ShiftFilter, DiagonalFilter, 3>, S>(4, 2, 4, 3);
+  typename Heads::Options options;
+  h3_shift(options).count = 2;
+  h3_diagonal(options).modes = 3;
+  check_model<Heads, S>(4, 2, 3, 4, options);
+  Numbers draws{8};
+  CHECK(!compare<Heads, S>(draws, 4, 4, 4, {}, {}, true).holds());
+}
+
+TEST_CASE_TEMPLATE("Hyena models as stacks", S, Field, long) {
+  check_model<Hyena<1, FreeFilter>, S>(3, 1, 2, 3);
+  check_model<Hyena<2, FreeFilter>, S>(4, 2, 2, 3);
+  check_model<Hyena<3, FreeFilter>, S>(5, 3, 2, 3);
+  Numbers draws{9};
+  CHECK(!compare<Hyena<2, FreeFilter>, S>(draws, 3, 4, 4, {}, {}, true).holds());
+}
+
+TEST_CASE("a model that does not fit its simulation is an error") {
+  auto model = Model<Hyena<2, FreeFilter>, Reference, long>::blank({2, 4});
+  CHECK_THROWS_AS(simulate(model, 0), Error);
+  CHECK_THROWS_AS(simulate(model, 5), Error);
+  CHECK_THROWS_AS(simulate(model, 4, "elsewhere"), Error);
 }
