@@ -96,7 +96,7 @@ double error_of(const th::Construction<double>& construction, const std::vector<
       for (cy::Index r = 0; r < construction.value.size; ++r) {
         const double bit = (answer(x, i) >> (construction.value.size - 1 - r)) & 1;
         const double error = std::abs(y(construction.answer_row + i, construction.answer_column + r) - bit);
-        if (!(error <= worst)) worst = error;
+        if (worst == worst && !(error <= worst)) worst = error;
       }
     }
   }
@@ -180,7 +180,8 @@ Attending attention(Size size, const std::vector<Instance>& instances) {
       if (x.answers[static_cast<std::size_t>(i)] < 0) continue;  // without a match softmax mixes; a sink would answer 0
       for (cy::Index r = 0; r < mv; ++r) {
         const double bit = (answer(x, i) >> (mv - 1 - r)) & 1, error = std::abs(y(i, r) - bit);
-        if (!(error <= outcome.result.float_error)) outcome.result.float_error = error;
+        double& worst = outcome.result.float_error;
+        if (worst == worst && !(error <= worst)) worst = error;  // NaN stays
       }
     }
   }

@@ -155,7 +155,7 @@ double error(const std::vector<double>& reference, Rows<const S> got) {
     for (Index c = 0; c < got.width; ++c) {
       const double r = reference[static_cast<std::size_t>(i * got.width + c)];
       const double e = std::abs(r - static_cast<double>(got(i, c)));
-      if (!(e <= worst)) worst = e;
+      if (worst == worst && !(e <= worst)) worst = e;
       size = std::max(size, std::abs(r));
     }
   }
@@ -214,7 +214,7 @@ void check(const Batch& batch, Index heads, Index width, double rate = 0, double
     for (Index i = 0; i < part.rows; ++i) {
       for (Index c = 0; c < part.width; ++c) {
         const double e = std::abs(reference[static_cast<std::size_t>(i * part.width + c)] - static_cast<double>(part(i, c)));
-        if (!(e <= worst)) worst = e;
+        if (worst == worst && !(e <= worst)) worst = e;
       }
     }
     return worst <= 2 * allowed * std::max(1.0, largest);
@@ -414,7 +414,7 @@ double worst_ulp(double low, double high, F vectorised, G exact) {
       const S rounded = static_cast<S>(r);
       const S unit = std::nextafter(std::abs(rounded), std::numeric_limits<S>::infinity()) - std::abs(rounded);
       const auto e = static_cast<double>(std::abs(static_cast<long double>(y[l]) - r) / static_cast<long double>(unit));
-      if (!(e <= worst)) worst = e;
+      if (worst == worst && !(e <= worst)) worst = e;
     }
   }
   return worst;

@@ -83,7 +83,7 @@ double error(const std::vector<double>& reference, Rows<const S> got, double bef
     for (Index c = 0; c < got.width; ++c) {
       const double r = reference[static_cast<std::size_t>(i * got.width + c)];
       const double e = std::abs(r + before - static_cast<double>(got(i, c)));
-      if (!(e <= worst)) worst = e;
+      if (worst == worst && !(e <= worst)) worst = e;
       size = std::max(size, std::abs(r));
     }
   }

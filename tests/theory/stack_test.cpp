@@ -215,7 +215,7 @@ double model_error(const Stack<long>& stack, const Matrix<long>& u, const Matrix
   double worst = 0, size = 0;
   for (Index i = 0; i < y.size(); ++i) {
     const double e = std::abs(static_cast<double>(y.begin()[i]) - static_cast<double>(expected.begin()[i]));
-    if (!(e <= worst)) worst = e;
+    if (worst == worst && !(e <= worst)) worst = e;
     size = std::max(size, std::abs(static_cast<double>(expected.begin()[i])));
   }
   return worst / size;

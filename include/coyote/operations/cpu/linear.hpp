@@ -24,42 +24,56 @@ namespace cpu::inline COYOTE_ISA {
 
 /// Products of many rows are Eigen's; those of few (a decoding step), which its packing would dominate, our own.
 inline constexpr Index few_rows = 128;
-/// Rows of a block: what one thread multiplies at a time, and what Eigen packs stays on the stack for narrow weights.
-inline constexpr Index linear_block = 256;
+/// Rows of a block, what one thread multiplies at a time: more for wide weights, which each block packs anew.
+inline Index linear_block(Index in, Index out) { return std::clamp<Index>(round_up(in * out / 256, 256), 256, 1024); }
+
+/// Eigen's sizes of panels, with room for its packed panels from our scratch memory instead of malloc.
+template <class S>
+class PackingSpace : public Eigen::internal::level3_blocking<S, S> {
+ public:
+  PackingSpace(Index rows, Index columns, Index depth, Arena& scratch) {
+    this->m_mc = rows;
+    this->m_nc = columns;
+    this->m_kc = depth;
+    Eigen::internal::computeProductBlockingSizes<S, S, 1>(this->m_kc, this->m_mc, this->m_nc, Index{1});
+    this->m_blockA = static_cast<S*>(scratch.allocate(static_cast<std::size_t>(this->m_mc * this->m_kc) * sizeof(S)));
+    this->m_blockB = static_cast<S*>(scratch.allocate(static_cast<std::size_t>(this->m_kc * this->m_nc) * sizeof(S)));
+  }
+};
 
 /// c += a b by Eigen's blocked product, c column-major, a and b in the storage orders named; a row-major matrix is the
 /// transpose of a column-major one. The expression `c.noalias() += a * b` would do the same and compile, for each combination,
 /// products of small matrices and of vectors as well, which never come here: 5 seconds instead of 2.
 template <class S, int OrderA, int OrderB>
-void add_product(Index rows, Index columns, Index depth, Rows<const S> a, Rows<const S> b, Rows<S> c) {
+void add_product(Index rows, Index columns, Index depth, Rows<const S> a, Rows<const S> b, Rows<S> c, Arena& scratch) {
   namespace eigen = Eigen::internal;
-  eigen::gemm_blocking_space<Eigen::ColMajor, S, S, Eigen::Dynamic, Eigen::Dynamic, Eigen::Dynamic> blocking(rows, columns, depth,
-                                                                                                             1, true);
+  const Context<Cpu>::Frame frame(scratch);
+  PackingSpace<S> blocking(rows, columns, depth, scratch);
   eigen::general_matrix_matrix_product<Index, S, OrderA, false, S, OrderB, false, Eigen::ColMajor, 1>::run(
       rows, columns, depth, a.data, a.stride, b.data, b.stride, c.data, 1, c.stride, S(1), blocking, nullptr);
 }
 
 /// y = x weight (+ bias, one row)
 template <class S>
-void linear_rows(Rows<const S> x, Rows<const S> weight, const S* bias, Rows<S> y) {
+void linear_rows(Rows<const S> x, Rows<const S> weight, const S* bias, Rows<S> y, Arena& scratch) {
   if (x.rows < few_rows) return product_blocked<S, Lines::rows, Right::plain>(x, weight, weight.rows, bias, 0, y);
   for (Index i = 0; i < y.rows; ++i) bias == nullptr ? std::fill_n(y.row(i), y.width, S{}) : std::copy_n(bias, y.width, y.row(i));
-  add_product<S, Eigen::ColMajor, Eigen::ColMajor>(weight.width, x.rows, weight.rows, weight, x, y);
+  add_product<S, Eigen::ColMajor, Eigen::ColMajor>(weight.width, x.rows, weight.rows, weight, x, y, scratch);
 }
 
 /// dx (=|+=) dy weight^T
 template <class S>
-void linear_input_gradient(Rows<const S> dy, Rows<const S> weight, Rows<S> dx, Write write) {
+void linear_input_gradient(Rows<const S> dy, Rows<const S> weight, Rows<S> dx, Write write, Arena& scratch) {
   if (dy.rows < few_rows) return product_nt<S>(dy, weight, dx, write);
   for (Index i = 0; write == Write::overwrite && i < dx.rows; ++i) std::fill_n(dx.row(i), dx.width, S{});
-  add_product<S, Eigen::RowMajor, Eigen::ColMajor>(weight.rows, dy.rows, weight.width, weight, dy, dx);
+  add_product<S, Eigen::RowMajor, Eigen::ColMajor>(weight.rows, dy.rows, weight.width, weight, dy, dx, scratch);
 }
 
 /// dweight += x^T dy
 template <class S>
-void linear_weight_gradient(Rows<const S> x, Rows<const S> dy, Rows<S> dweight) {
+void linear_weight_gradient(Rows<const S> x, Rows<const S> dy, Rows<S> dweight, Arena& scratch) {
   if (x.rows < few_rows) return product_tn<S>(x, dy, dweight, Write::add);
-  add_product<S, Eigen::ColMajor, Eigen::RowMajor>(dy.width, x.width, x.rows, dy, x, dweight);
+  add_product<S, Eigen::ColMajor, Eigen::RowMajor>(dy.width, x.width, x.rows, dy, x, dweight, scratch);
 }
 
 /// Calls f(first row, rows, first position) for the pieces of rows first .. first + count - 1 inside each sequence.
@@ -84,9 +98,10 @@ inline void for_each_piece(const Batch& batch, Index first, Index count, F&& f) 
 /// sequence (at least as many as the longest has).
 template <class S>
 void linear(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, Rows<const S> weight, Rows<const S> bias, Rows<S> y) {
-  ctx.parallel(ceil_div(x.rows, cpu::linear_block), [&](Index b, Arena&) {
-    const Index first = b * cpu::linear_block, rows = std::min(cpu::linear_block, x.rows - first);
-    cpu::linear_rows<S>(x.slice(first, rows), weight, bias.rows == 1 ? bias.data : nullptr, y.slice(first, rows));
+  const Index block = cpu::linear_block(weight.rows, weight.width);
+  ctx.parallel(ceil_div(x.rows, block), [&](Index b, Arena& scratch) {
+    const Index first = b * block, rows = std::min(block, x.rows - first);
+    cpu::linear_rows<S>(x.slice(first, rows), weight, bias.rows == 1 ? bias.data : nullptr, y.slice(first, rows), scratch);
     if (bias.rows > 1) {
       cpu::for_each_piece(batch, first, rows, [&](Index row, Index count, Index position) {
         cpu::add_rows(bias.row(position), bias.stride, y.slice(row, count));
@@ -105,12 +120,12 @@ void linear_backward(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, Row
   const bool wants_weight = dweight.rows > 0, wants_sums = dbias.rows == 1;
   const auto frame = ctx.frame();
   // Fixed chunks of whole blocks; each has its own partial dweight and dbias. Few when the weights are many.
-  const Index block = cpu::linear_block, blocks = ceil_div(rows, block);
+  const Index block = cpu::linear_block(in, out), blocks = ceil_div(rows, block);
   const Index most = std::clamp<Index>((Index{1} << 20) / std::max<Index>(1, in * out), 4, 16);
   const Index per_chunk = ceil_div(blocks, most), chunks = ceil_div(blocks, per_chunk);
   const Index partial = (wants_weight ? in * out : 0) + (wants_sums ? out : 0);
   const Rows<S> partials = ctx.template make<S>(chunks > 1 ? chunks : 0, partial);
-  ctx.parallel(chunks, [&](Index chunk, Arena&) {
+  ctx.parallel(chunks, [&](Index chunk, Arena& scratch) {
     // One chunk adds where the sums belong, several to parts of their own.
     Rows<S> weights = dweight;
     S* sums = dbias.data;
@@ -122,8 +137,8 @@ void linear_backward(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, Row
     for (Index b = chunk * per_chunk; b < std::min(blocks, (chunk + 1) * per_chunk); ++b) {
       const Index first = b * block, count = std::min(block, rows - first);
       const Rows<const S> part = dy.slice(first, count);
-      if (wants_dx) cpu::linear_input_gradient<S>(part, weight, dx.slice(first, count), write);
-      if (wants_weight) cpu::linear_weight_gradient<S>(x.slice(first, count), part, weights);
+      if (wants_dx) cpu::linear_input_gradient<S>(part, weight, dx.slice(first, count), write, scratch);
+      if (wants_weight) cpu::linear_weight_gradient<S>(x.slice(first, count), part, weights, scratch);
       if (wants_sums) cpu::add_column_sums(part, sums);
     }
   });
