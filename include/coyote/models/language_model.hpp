@@ -207,7 +207,8 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     }
   }
 
-  void run(Context<Backend>& context, const Batch& batch, Saved& saved) const {
+  /// Everything up to the labelled rows. Not inlined: both kinds of loss would compile all layers again.
+  [[gnu::noinline]] void run(Context<Backend>& context, const Batch& batch, Saved& saved) const {
     const Index rows = batch.rows(), width = options_.width;
     saved.embedded = context.template make<S>(rows, width);
     embed<S>(context, batch.tokens, embedding_.view(), saved.embedded);

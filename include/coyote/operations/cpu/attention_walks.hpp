@@ -56,7 +56,6 @@ inline void with_registers(Index width, F&& f) {
   const Index n = width % lanes<S> == 0 ? width / lanes<S> : 0;
   if (n == 4) return f(std::integral_constant<int, 4>{});
   if (n == 2) return f(std::integral_constant<int, 2>{});
-  if (n == 1) return f(std::integral_constant<int, 1>{});
   f(std::integral_constant<int, 0>{});
 }
 
