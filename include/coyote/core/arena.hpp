@@ -4,42 +4,61 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstring>
+#include <new>
+#include <utility>
 #include <vector>
 
-#include "coyote/core/array.hpp"
+#include "coyote/core/types.hpp"
 
 namespace coyote::inline v0 {
 
-/// Memory for activations and scratch: handed out in order, given back in reverse order, all on 64-byte boundaries.
-/// When it runs empty after it had to grow, it becomes one block, so that the next pass of the same sizes allocates
+/// Where an arena's blocks come from: the host's memory, on boundaries of `alignment` bytes.
+struct HostMemory {
+  static constexpr std::size_t alignment = 64;
+  void* allocate(std::size_t bytes) { return ::operator new (bytes, std::align_val_t{alignment}); }
+  void deallocate(void* data) noexcept { ::operator delete (data, std::align_val_t{alignment}); }
+  /// NaN in every floating type, -1 in integers
+  void poison(void* data, std::size_t bytes) { std::memset(data, 0xFF, bytes); }
+  /// The size of a new block that holds at least `bytes`, after one of `last`.
+  static std::size_t block_size(std::size_t bytes, std::size_t last) { return std::max(bytes, 2 * last); }
+};
+
+/// Memory for activations and scratch: handed out in order, given back in reverse order, on boundaries that the memory
+/// names. When it runs empty after it had to grow, it becomes one block, so that the next pass of the same sizes allocates
 /// nothing and finds every tensor at its old address.
-class Arena {
+template <class Memory>
+class BasicArena {
  public:
   struct Mark {
     std::size_t block = 0, used = 0;
   };
 
-  Arena() = default;
-  Arena(Arena&&) noexcept = default;
-  Arena(const Arena&) = delete;
-  Arena& operator=(const Arena&) = delete;
+  explicit BasicArena(Memory memory = {}) : memory_(memory) {}
+  BasicArena(BasicArena&& other) noexcept
+      : memory_(other.memory_),
+        blocks_(std::exchange(other.blocks_, {})),
+        top_(std::exchange(other.top_, {})),
+        peak_(other.peak_),
+        poison_(other.poison_) {}
+  BasicArena& operator=(BasicArena&&) = delete;
+  ~BasicArena() { release_blocks(); }
 
   void* allocate(std::size_t bytes) {
-    bytes = (bytes + 63) / 64 * 64;
+    bytes = (bytes + Memory::alignment - 1) / Memory::alignment * Memory::alignment;
     if (top_.block == 0 && top_.used == 0 && blocks_.size() > 1) consolidate();
     while (top_.block < blocks_.size() && top_.used + bytes > size_of(top_.block)) {
       top_ = {top_.block + 1, 0};
     }
     if (top_.block == blocks_.size()) {
       const std::size_t last = blocks_.empty() ? std::size_t{1} << 16 : size_of(blocks_.size() - 1);
-      blocks_.emplace_back(static_cast<Index>(std::max(bytes, 2 * last)));
+      add_block(Memory::block_size(bytes, last));
     }
-    std::byte* result = blocks_[top_.block].data() + top_.used;
+    std::byte* result = blocks_[top_.block].data + top_.used;
     top_.used += bytes;
     std::size_t in_use = top_.used;
     for (std::size_t b = 0; b < top_.block; ++b) in_use += size_of(b);
     peak_ = std::max(peak_, in_use);
-    if (poison_) std::memset(result, 0xFF, bytes);  // NaN in every floating type, -1 in integers
+    if (poison_ && bytes > 0) memory_.poison(result, bytes);
     return result;
   }
 
@@ -49,13 +68,18 @@ class Arena {
   /// Makes room for so many bytes in one block, if nothing is in use.
   void reserve(std::size_t bytes) {
     if (top_.block != 0 || top_.used != 0 || bytes == 0) return;
-    std::size_t total = 0;
-    for (const Block& block : blocks_) total += block.bytes();
+    const std::size_t total = capacity();
     if (blocks_.size() == 1 && total >= bytes) return;
-    blocks_.clear();
-    blocks_.emplace_back(static_cast<Index>(std::max(total, bytes)));
+    release_blocks();
+    add_block(std::max(total, bytes));
   }
 
+  /// The number of bytes that the arena holds.
+  std::size_t capacity() const {
+    std::size_t total = 0;
+    for (const Block& block : blocks_) total += block.bytes;
+    return total;
+  }
   /// The largest number of bytes in use at once so far.
   std::size_t peak() const { return peak_; }
   /// Fills what is handed out from now on with NaN bytes: tests find reads of memory that nobody wrote.
@@ -63,39 +87,32 @@ class Arena {
 
  private:
   /// Uninitialised bytes: the arena never pays for clearing memory that a kernel overwrites.
-  class Block {
-   public:
-    explicit Block(Index bytes)
-        : data_(static_cast<std::byte*>(::operator new (static_cast<std::size_t>(bytes), std::align_val_t{64}))), bytes_(bytes) {}
-    Block(Block&& other) noexcept : data_(std::exchange(other.data_, nullptr)), bytes_(other.bytes_) {}
-    Block& operator=(Block&& other) noexcept {
-      std::swap(data_, other.data_);
-      std::swap(bytes_, other.bytes_);
-      return *this;
-    }
-    ~Block() {
-      if (data_ != nullptr) ::operator delete (data_, std::align_val_t{64});
-    }
-    std::byte* data() { return data_; }
-    std::size_t bytes() const { return static_cast<std::size_t>(bytes_); }
-
-   private:
-    std::byte* data_;
-    Index bytes_;
+  struct Block {
+    std::byte* data;
+    std::size_t bytes;
   };
 
-  std::size_t size_of(std::size_t block) const { return blocks_[block].bytes(); }
-  void consolidate() {
-    std::size_t total = 0;
-    for (const Block& block : blocks_) total += block.bytes();
+  std::size_t size_of(std::size_t block) const { return blocks_[block].bytes; }
+  void add_block(std::size_t bytes) {
+    blocks_.reserve(blocks_.size() + 1);
+    blocks_.push_back({static_cast<std::byte*>(memory_.allocate(bytes)), bytes});
+  }
+  void release_blocks() noexcept {
+    for (const Block& block : blocks_) memory_.deallocate(block.data);
     blocks_.clear();
-    blocks_.emplace_back(static_cast<Index>(total));
+  }
+  void consolidate() {
+    release_blocks();
+    add_block(peak_);
   }
 
+  Memory memory_;
   std::vector<Block> blocks_;
   Mark top_;
   std::size_t peak_ = 0;
   bool poison_ = false;
 };
+
+using Arena = BasicArena<HostMemory>;
 
 }  // namespace coyote::inline v0

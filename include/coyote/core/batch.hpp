@@ -1,12 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstdint>
 #include <span>
 
 #include "coyote/core/error.hpp"
 #include "coyote/core/types.hpp"
 
 namespace coyote::inline v0 {
+
+/// The arrays of a batch in the memory of a device, for the kernels there; made by the backend's `resident`.
+struct DeviceBatch {
+  const std::int32_t* offsets = nullptr;     ///< [sequences + 1]; absent when all sequences have `length` rows
+  const std::int32_t* positions = nullptr;   ///< [rows] of each row inside its sequence; absent like offsets
+  const Token* tokens = nullptr;             ///< [rows]
+  const std::int32_t* label_rows = nullptr;  ///< [labels]
+  const Token* labels = nullptr;             ///< [labels]
+};
 
 /// What a layer knows of its input besides the numbers: where each sequence begins, the tokens behind the rows, and
 /// the rows that carry a label. A view; the caller keeps the arrays alive until backward is done.
@@ -20,6 +30,7 @@ struct Batch {
   std::span<const Token> tokens = {};      ///< one per row; may be empty where no mixer asks for tokens
   std::span<const Index> label_rows = {};  ///< rows with a label, ascending
   std::span<const Token> labels = {};      ///< the label of each of label_rows
+  const DeviceBatch* device = nullptr;     ///< the same arrays on the device, where layers run on one
 
   constexpr Index begin(Index s) const { return offsets.empty() ? s * length : offsets[static_cast<std::size_t>(s)]; }
   constexpr Index end(Index s) const { return begin(s + 1); }

@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cublasLt.h>
+
+#include <memory>
+
+#include "coyote/core/context.hpp"
+#include "coyote/core/cuda/bf16.cuh"
+#include "coyote/core/cuda/memory.cuh"
+#include "coyote/core/mixer.hpp"
+
+namespace coyote::inline v0 {
+
+template <class S>
+inline constexpr bool computes_in<Cuda, S> = std::is_same_v<S, float> || std::is_same_v<S, bf16>;
+
+/// Which GPU: its number as the CUDA runtime counts.
+struct DeviceNumber {
+  int value = 0;
+};
+
+namespace cuda {
+
+/// What kernels and their tuning ask of a device.
+struct DeviceLimits {
+  int major = 0, minor = 0;  ///< compute capability
+  int multiprocessors = 0;
+  int shared_memory = 0;  ///< bytes that a block can have at most
+  std::size_t l2 = 0;     ///< bytes of the second-level cache
+
+  /// Hopper's own instructions (wgmma, bulk copies) run on 9.0 exactly, in code compiled for 9.0a.
+  constexpr bool is_hopper() const { return major == 9 && minor == 0; }
+};
+
+/// The sequences of a batch, as kernels see them.
+struct Sequences {
+  const std::int32_t* offsets = nullptr;    // [sequences + 1], or absent: all have `length` rows
+  const std::int32_t* positions = nullptr;  // [rows], or absent
+  std::int32_t sequences = 0;
+  std::int32_t length = 0;  // of the longest
+  std::int64_t rows = 0;
+
+  __host__ __device__ std::int64_t begin(std::int32_t s) const {
+    return offsets != nullptr ? offsets[s] : static_cast<std::int64_t>(s) * length;
+  }
+  __host__ __device__ std::int32_t size(std::int32_t s) const {
+    return offsets != nullptr ? offsets[s + 1] - offsets[s] : length;
+  }
+  __host__ __device__ std::int32_t position(std::int64_t row) const {
+    return positions != nullptr ? positions[row] : static_cast<std::int32_t>(row % length);
+  }
+};
+
+}  // namespace cuda
+
+/// A stream of work on one GPU, with the memory for it. Tensors are views into the device's memory; they live until the frame
+/// in which they were made ends. Kernels run in order, later than the calls that launch them: nothing of a forward or backward
+/// pass waits for the host. One context serves one thread of the host at a time.
+/// Errors: no device of that number; a device older than compute capability 8.0; out of memory, with what was asked.
+template <>
+class Context<Cuda> : public ContextBase {
+ public:
+  template <class T>
+  using Tensor = Rows<T>;
+  using DeviceArena = BasicArena<cuda::DeviceMemory>;
+
+  /// Gives back, when it goes, all tensors made since it came: later work of the same stream may then reuse their memory.
+  class Frame {
+   public:
+    explicit Frame(DeviceArena& arena) : arena_(arena), mark_(arena.mark()) {}
+    Frame(const Frame&) = delete;
+    Frame& operator=(const Frame&) = delete;
+    ~Frame() { arena_.release(mark_); }
+
+   private:
+    DeviceArena& arena_;
+    DeviceArena::Mark mark_;
+  };
+
+  explicit Context(DeviceNumber device = {}) : resources_(std::make_unique<Resources>(device)), arena_(resources_->memory()) {}
+  Context(Context&&) noexcept = default;
+
+  /// An uninitialised activation or scratch matrix in the device's memory, its data on a boundary of 256 bytes. Rows are
+  /// contiguous.
+  template <class T>
+  Rows<T> make(Index rows, Index width) {
+    return {static_cast<T*>(arena_.allocate(static_cast<std::size_t>(rows * width) * sizeof(T))), rows, width};
+  }
+  [[nodiscard]] Frame frame() { return Frame(arena_); }
+
+  /// The stream in which all work of this context runs.
+  cudaStream_t stream() const { return resources_->stream; }
+  cublasLtHandle_t blas() const { return resources_->blas; }
+  const cuda::DeviceLimits& limits() const { return resources_->limits; }
+  /// Waits until all work given so far is done, and throws what went wrong with it.
+  void synchronise() const { COYOTE_CUDA_CHECK(cudaStreamSynchronize(stream())); }
+
+  /// The largest number of bytes of activations and scratch in use so far.
+  std::size_t peak_memory() const { return arena_.peak(); }
+  /// See BasicArena::poison.
+  void poison(bool on) { arena_.poison(on); }
+
+ private:
+  struct Resources {
+    cudaStream_t stream = nullptr;
+    cublasLtHandle_t blas = nullptr;
+    cuda::DeviceLimits limits;
+
+    explicit Resources(DeviceNumber device) {
+      int count = 0;
+      const cudaError_t status = cudaGetDeviceCount(&count);
+      if (status != cudaSuccess || count == 0) {
+        static_cast<void>(cudaGetLastError());
+        throw Error("Context<Cuda>", "an NVIDIA GPU and its driver",
+                    status == cudaSuccess ? words("no device") : words(cudaGetErrorString(status)));
+      }
+      if (device.value < 0 || device.value >= count) {
+        throw Error("Context<Cuda>", words("a device number below ", count), words(device.value));
+      }
+      COYOTE_CUDA_CHECK(cudaSetDevice(device.value));
+      const auto attribute = [&](cudaDeviceAttr name) {
+        int value = 0;
+        COYOTE_CUDA_CHECK(cudaDeviceGetAttribute(&value, name, device.value));
+        return value;
+      };
+      limits = {.major = attribute(cudaDevAttrComputeCapabilityMajor),
+                .minor = attribute(cudaDevAttrComputeCapabilityMinor),
+                .multiprocessors = attribute(cudaDevAttrMultiProcessorCount),
+                .shared_memory = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
+                .l2 = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize))};
+      if (limits.major < 8) {
+        throw Error("Context<Cuda>", "a device of compute capability 8.0 or later", words(limits.major, ".", limits.minor));
+      }
+      COYOTE_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      if (const cublasStatus_t made = cublasLtCreate(&blas); made != CUBLAS_STATUS_SUCCESS) {
+        cudaStreamDestroy(stream);
+        throw Error("Context<Cuda>", "a cuBLASLt handle", words(cublasLtGetStatusString(made)));
+      }
+    }
+    Resources(const Resources&) = delete;
+    Resources& operator=(const Resources&) = delete;
+    ~Resources() {
+      cudaStreamSynchronize(stream);
+      cublasLtDestroy(blas);
+      cudaStreamDestroy(stream);
+    }
+    cuda::DeviceMemory memory() const { return {stream}; }
+  };
+
+  std::unique_ptr<Resources> resources_;
+  DeviceArena arena_;  // goes before the stream
+};
+
+namespace cuda {
+
+/// The sequences of a batch for kernels. Packed sequences need the batch's arrays on the device (see `resident`).
+inline Sequences sequences_of(const Batch& batch) {
+  Sequences result{.sequences = static_cast<std::int32_t>(batch.sequences),
+                   .length = static_cast<std::int32_t>(batch.length),
+                   .rows = batch.rows()};
+  if (!batch.offsets.empty()) {
+    if (batch.device == nullptr) throw Error("Cuda", "a packed batch made resident on the device", "one on the host");
+    result.offsets = batch.device->offsets;
+    result.positions = batch.device->positions;
+  }
+  return result;
+}
+
+}  // namespace cuda
+}  // namespace coyote::inline v0

@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <algorithm>
+#include <utility>
+
+#include "coyote/core/arena.hpp"
+#include "coyote/core/cuda/check.cuh"
+#include "coyote/core/rows.hpp"
+
+namespace coyote::inline v0::cuda {
+
+/// Where the arena of a device gets its blocks. Work that uses a block runs in `stream`.
+struct DeviceMemory {
+  static constexpr std::size_t alignment = 256;
+  cudaStream_t stream = nullptr;
+
+  void* allocate(std::size_t bytes) {
+    void* data = nullptr;
+    COYOTE_CUDA_CHECK(cudaMalloc(&data, bytes));
+    return data;
+  }
+  void deallocate(void* data) noexcept { cudaFree(data); }  // waits for the kernels that use it
+  void poison(void* data, std::size_t bytes) { COYOTE_CUDA_CHECK(cudaMemsetAsync(data, 0xFF, bytes, stream)); }
+  static std::size_t block_size(std::size_t bytes, std::size_t) { return std::max(bytes, std::size_t{16} << 20); }
+};
+
+/// An owning, zero-initialised array on the device that is current when it is made.
+template <class T>
+class DeviceArray {
+ public:
+  DeviceArray() = default;
+  explicit DeviceArray(Index size) : size_(size) {
+    if (size == 0) return;
+    COYOTE_CUDA_CHECK(cudaMalloc(&data_, bytes()));
+    COYOTE_CUDA_CHECK(cudaMemset(data_, 0, bytes()));
+  }
+  /// A copy of `size` elements of the host's.
+  DeviceArray(const T* host, Index size) : DeviceArray(size) { upload(host); }
+  DeviceArray(DeviceArray&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  DeviceArray& operator=(DeviceArray&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~DeviceArray() { cudaFree(data_); }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  Index size() const { return size_; }
+  std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }
+  /// Copies all elements; both wait for what the device has been told before.
+  void upload(const T* host) {
+    if (size_ == 0) return;
+    COYOTE_CUDA_CHECK(cudaDeviceSynchronize());
+    COYOTE_CUDA_CHECK(cudaMemcpy(data_, host, bytes(), cudaMemcpyHostToDevice));
+  }
+  void download(T* host) const {
+    if (size_ == 0) return;
+    COYOTE_CUDA_CHECK(cudaDeviceSynchronize());
+    COYOTE_CUDA_CHECK(cudaMemcpy(host, data_, bytes(), cudaMemcpyDeviceToHost));
+  }
+
+ private:
+  T* data_ = nullptr;
+  Index size_ = 0;
+};
+
+/// Page-locked memory of the host, which copies to and from the device read directly.
+template <class T>
+class PinnedArray {
+ public:
+  PinnedArray() = default;
+  explicit PinnedArray(Index size) : size_(size) {
+    if (size > 0) COYOTE_CUDA_CHECK(cudaMallocHost(&data_, static_cast<std::size_t>(size) * sizeof(T)));
+  }
+  PinnedArray(PinnedArray&& other) noexcept : data_(std::exchange(other.data_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+  PinnedArray& operator=(PinnedArray&& other) noexcept {
+    std::swap(data_, other.data_);
+    std::swap(size_, other.size_);
+    return *this;
+  }
+  ~PinnedArray() { cudaFreeHost(data_); }
+
+  T* data() { return data_; }
+  const T* data() const { return data_; }
+  Index size() const { return size_; }
+  T& operator[](Index i) { return data_[i]; }
+
+ private:
+  T* data_ = nullptr;
+  Index size_ = 0;
+};
+
+}  // namespace coyote::inline v0::cuda
