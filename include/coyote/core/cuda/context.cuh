@@ -50,7 +50,7 @@ struct Sequences {
     return offsets != nullptr ? offsets[s + 1] - offsets[s] : length;
   }
   __host__ __device__ std::int32_t position(std::int64_t row) const {
-    return positions != nullptr ? positions[row] : static_cast<std::int32_t>(row % length);
+    return positions != nullptr ? positions[row] : static_cast<std::int32_t>(static_cast<std::uint32_t>(row) % static_cast<std::uint32_t>(length));
   }
 };
 
