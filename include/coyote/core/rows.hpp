@@ -25,8 +25,8 @@ struct Rows {
   template <class U>
   requires(std::same_as<T, const U>) constexpr Rows(Rows<U> other) : Rows(other.data, other.rows, other.width, other.stride) {}
 
-  constexpr T* row(Index i) const { return data + i * stride; }
-  constexpr T& operator()(Index i, Index c) const { return data[i * stride + c]; }
+  COYOTE_HOST_DEVICE constexpr T* row(Index i) const { return data + i * stride; }
+  COYOTE_HOST_DEVICE constexpr T& operator()(Index i, Index c) const { return data[i * stride + c]; }
   constexpr bool empty() const { return rows == 0 || width == 0; }
   /// Rows first .. first + count - 1.
   constexpr Rows slice(Index first, Index count) const { return {data + first * stride, count, width, stride}; }

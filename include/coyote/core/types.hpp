@@ -6,6 +6,13 @@
 
 #include "coyote/core/version.hpp"
 
+// Marks functions that kernels call too.
+#ifdef __CUDACC__
+#define COYOTE_HOST_DEVICE __host__ __device__
+#else
+#define COYOTE_HOST_DEVICE
+#endif
+
 namespace coyote::inline v0 {
 
 /// Extents, positions and row numbers.
@@ -29,7 +36,7 @@ struct Seed {
 };
 
 /// Smallest multiple of `unit` that is >= value.
-constexpr Index round_up(Index value, Index unit) { return (value + unit - 1) / unit * unit; }
-constexpr Index ceil_div(Index value, Index unit) { return (value + unit - 1) / unit; }
+COYOTE_HOST_DEVICE constexpr Index round_up(Index value, Index unit) { return (value + unit - 1) / unit * unit; }
+COYOTE_HOST_DEVICE constexpr Index ceil_div(Index value, Index unit) { return (value + unit - 1) / unit; }
 
 }  // namespace coyote::inline v0
