@@ -4,26 +4,39 @@
 #include <concepts>
 #include <cstddef>
 #include <span>
+#include <type_traits>
 
 #include "coyote/core/types.hpp"
 
 namespace coyote::inline v0 {
 
+template <class T>
+class Entries;
+
+namespace detail {
+template <class R>
+inline constexpr bool is_entries = false;
+template <class T>
+inline constexpr bool is_entries<Entries<T>> = true;
+}  // namespace detail
+
 /// A view of neighbours in memory: a std::span that functions of a GPU may use too. The two convert into each other.
 template <class T>
 class Entries {
  public:
-  constexpr Entries() = default;
+  Entries() = default;
   COYOTE_HOST_DEVICE constexpr Entries(T* data, Index size) : data_(data), size_(size) {}
+  template <class U>
+  requires(std::same_as<T, const U>) COYOTE_HOST_DEVICE constexpr Entries(Entries<U> other)
+      : Entries(other.data(), other.size()) {}
   /// Everything that reads as a std::span: arrays, vectors, views of mutable elements.
   template <class R>
-  requires(std::convertible_to<R&&, std::span<T>>) constexpr Entries(R&& range) {
+  requires(!detail::is_entries<std::remove_cvref_t<R>> && std::convertible_to<R, std::span<T>>) constexpr Entries(R&& range) {
     const std::span<T> span = range;
     data_ = span.data();
     size_ = static_cast<Index>(span.size());
   }
   constexpr operator std::span<T>() const { return {data_, static_cast<std::size_t>(size_)}; }
-  COYOTE_HOST_DEVICE constexpr operator Entries<const T>() const requires(!std::is_const_v<T>) { return {data_, size_}; }
 
   COYOTE_HOST_DEVICE constexpr T& operator[](Index i) const { return data_[i]; }
   COYOTE_HOST_DEVICE constexpr T* data() const { return data_; }

@@ -10,6 +10,7 @@ namespace coyote::inline v0 {
 //     static constexpr Index max_pairs(Index length);       // pairs of a sequence, at most
 //     static constexpr Index max_rows(Index length);        // rows with at least one key, at most
 //     (window)                                              // optional: only the latest `window` keys are ever needed
+//     (uses_every_key)                                      // optional: true when first_key is 0 everywhere
 
 namespace detail {
 
@@ -43,6 +44,7 @@ struct TokenPattern {
   /// Rows of one token are a group: those whose table slots lie in the same run of `slots`.
   static constexpr Index slots = 256;
   COYOTE_HOST_DEVICE static constexpr Index groups(Index capacity) { return (table_size(capacity) + slots - 1) / slots; }
+  COYOTE_CALLS_BACK
   template <class F>
   COYOTE_HOST_DEVICE static constexpr void for_each_row(Entries<const std::int32_t> index, Index capacity, Index group, F&& f) {
     const Index last = (group + 1) * slots < table_size(capacity) ? (group + 1) * slots : table_size(capacity);
@@ -73,6 +75,7 @@ struct TokenPattern {
 
 /// Every key j <= i.
 struct Dense : detail::PositionPattern {
+  static constexpr bool uses_every_key = true;
   COYOTE_HOST_DEVICE static constexpr Index first_key(Entries<const std::int32_t>, Index, Index) { return 0; }
   static constexpr Index max_pairs(Index length) { return detail::triangle(length); }
   static constexpr Index max_rows(Index length) { return length; }
@@ -98,6 +101,7 @@ struct Window : detail::PositionPattern {
 template <Index K = 0>
 struct RepeatedBigrams : detail::TokenPattern {
   static_assert(K >= 0, "coyote: RepeatedBigrams<K> keeps the latest K keys, all for K = 0");
+  COYOTE_CALLS_BACK
   template <class F>
   COYOTE_HOST_DEVICE static constexpr void for_each_key(Entries<const std::int32_t> index, Index, Index i, F&& f) {
     Index left = K;
@@ -106,6 +110,7 @@ struct RepeatedBigrams : detail::TokenPattern {
       if (K > 0 && --left == 0) break;
     }
   }
+  COYOTE_CALLS_BACK
   template <class F>
   COYOTE_HOST_DEVICE static constexpr void for_each_user(Entries<const std::int32_t> next, Index, Index j, F&& f) {
     Index left = K;
@@ -137,6 +142,7 @@ struct RepeatedTokens : detail::TokenPattern {
 template <Index K>
 struct RandomEdges : detail::PositionPattern {
   static_assert(K >= 1, "coyote: RandomEdges<K> draws at least one key");
+  COYOTE_CALLS_BACK
   template <class F>
   COYOTE_HOST_DEVICE static constexpr void for_each_key(Entries<const std::int32_t>, Index, Index i, F&& f) {
     if (i < K) {
