@@ -6,10 +6,14 @@
 
 #include "coyote/core/version.hpp"
 
+// Marks functions that kernels call too; before such a template that calls what it is given, be it the host's or a kernel's,
+// stands COYOTE_CALLS_BACK.
 #ifdef __CUDACC__
 #define COYOTE_HOST_DEVICE __host__ __device__
+#define COYOTE_CALLS_BACK _Pragma("nv_exec_check_disable")
 #else
 #define COYOTE_HOST_DEVICE
+#define COYOTE_CALLS_BACK
 #endif
 
 namespace coyote::inline v0 {
