@@ -103,4 +103,48 @@ void sum_rows(Context<Cuda>& context, Index rows, const F& f, Rows<float> target
       views...);
 }
 
+/// Sums over a chunk of sequences, position by position: partial [chunks, length * width].
+template <int N, class F>
+__global__ void __launch_bounds__(row_threads)
+    sum_positions_kernel(Sequences sequences, std::int32_t chunk, std::int32_t width, F f, Rows<float> partial) {
+  const auto column = static_cast<std::int32_t>((blockIdx.y * blockDim.x + threadIdx.x) * N);
+  const auto position = static_cast<std::int32_t>(blockIdx.x * blockDim.y + threadIdx.y);
+  if (column >= width || position >= sequences.length) return;
+  const auto first = static_cast<std::int32_t>(blockIdx.z) * chunk;
+  const std::int32_t last = first + chunk < sequences.sequences ? first + chunk : sequences.sequences;
+  Pack<N> sum = make_pack<N>([](int) { return 0.0f; });
+#pragma unroll 4
+  for (std::int32_t s = first; s < last; ++s) {
+    if (position >= sequences.size(s)) continue;
+    const Pack<N> values = f.template operator()<N>(static_cast<std::int32_t>(sequences.begin(s)) + position, column);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sum[i] += values[i];
+  }
+  store<N>(partial.row(blockIdx.z) + Index{position} * width + column, sum);
+}
+
+/// target[p] += the sum of f over the rows of position p in their sequences; see sum_rows.
+template <class S, class F, class... Views>
+void sum_positions(Context<Cuda>& context, const Batch& batch, const F& f, Rows<float> target, Views... views) {
+  if (target.empty()) return;
+  const auto frame = context.frame();
+  const Index width = target.width;
+  with_packs<S>(
+      width,
+      [&](auto n) {
+        // So many chunks that some hundred thousand threads are at work, of at least eight sequences.
+        const Index packs = width / n(), threads = packs * batch.length;
+        const Index chunks = std::clamp<Index>((Index{1} << 18) / threads, 1, ceil_div(batch.sequences, 8));
+        const auto chunk = static_cast<std::int32_t>(ceil_div(batch.sequences, chunks));
+        const Rows<float> partial = context.make<float>(chunks, batch.length * width);
+        dim3 grid = row_grid(batch.length, packs);
+        grid.z = static_cast<unsigned>(chunks);
+        sum_positions_kernel<n()><<<grid, row_block(packs), 0, context.stream()>>>(sequences_of(batch), chunk,
+                                                                                   static_cast<std::int32_t>(width), f, partial);
+        COYOTE_CUDA_CHECK_LAUNCH("sum_positions");
+        add_column_sums(context, partial, target.slice(0, batch.length));
+      },
+      views...);
+}
+
 }  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES

@@ -45,26 +45,6 @@ struct PositionRow {
   }
 };
 
-/// Sums over a chunk of sequences, position by position: partial [chunks, length * width].
-template <int N, class S>
-__global__ void __launch_bounds__(row_threads)
-    sum_positions_kernel(Sequences sequences, std::int32_t chunk, Rows<const S> dy, Rows<float> partial) {
-  const Index column = Index{blockIdx.y * blockDim.x + threadIdx.x} * N;
-  const auto position = static_cast<std::int32_t>(blockIdx.x * blockDim.y + threadIdx.y);
-  if (column >= dy.width || position >= sequences.length) return;
-  const auto first = static_cast<std::int32_t>(blockIdx.z) * chunk;
-  const std::int32_t last = first + chunk < sequences.sequences ? first + chunk : sequences.sequences;
-  Pack<N> sum = make_pack<N>([](int) { return 0.0f; });
-#pragma unroll 4
-  for (std::int32_t s = first; s < last; ++s) {
-    if (position >= sequences.size(s)) continue;
-    const Pack<N> values = load<N>(dy.row(sequences.begin(s) + position) + column);
-#pragma unroll
-    for (int i = 0; i < N; ++i) sum[i] += values[i];
-  }
-  store<N>(partial.row(blockIdx.z) + position * dy.width + column, sum);
-}
-
 // ---- the table's gradient -----------------------------------------------------------------------------------------------
 //
 // Rows are sorted by their token (a stable sort: rows of one token stay in order), then cut into chunks of equally many rows, so
@@ -237,24 +217,7 @@ void add_positions(Context<Cuda>& context, const Batch& batch, Rows<const float>
 /// dtable[position] += dy, summed over sequences
 template <class S>
 void add_positions_backward(Context<Cuda>& context, const Batch& batch, Rows<const S> dy, Rows<float> dtable) {
-  if (dy.empty() || dtable.empty()) return;
-  const auto frame = context.frame();
-  const cuda::Sequences sequences = cuda::sequences_of(batch);
-  cuda::with_packs<S>(
-      dy.width,
-      [&](auto n) {
-        // So many chunks that some hundred thousand threads are at work, of at least eight sequences.
-        const Index packs = dy.width / n(), threads = packs * batch.length;
-        const Index chunks = std::clamp<Index>((Index{1} << 18) / threads, 1, ceil_div(batch.sequences, 8));
-        const auto chunk = static_cast<std::int32_t>(ceil_div(batch.sequences, chunks));
-        const Rows<float> partial = context.make<float>(chunks, batch.length * dy.width);
-        dim3 grid = cuda::row_grid(batch.length, packs);
-        grid.z = static_cast<unsigned>(chunks);
-        cuda::sum_positions_kernel<n(), S><<<grid, cuda::row_block(packs), 0, context.stream()>>>(sequences, chunk, dy, partial);
-        COYOTE_CUDA_CHECK_LAUNCH("sum_positions");
-        cuda::add_column_sums(context, partial, dtable.slice(0, batch.length));
-      },
-      dy);
+  cuda::sum_positions<S>(context, batch, cuda::SameRow<S>{dy}, dtable, dy);
 }
 
 /// y[n] = x[rows[n]]

@@ -55,32 +55,41 @@ struct Word<16> {
 template <int N, class S>
 inline constexpr int access_bytes = N* static_cast<int>(sizeof(S)) < 16 ? N* static_cast<int>(sizeof(S)) : 16;
 
-/// Reads N = 1, 2, 4, 8, ... neighbours in accesses of at most 16 bytes.
+/// N neighbours as they lie in memory: half the registers of a Pack where activations have 16 bits.
 template <int N, class S>
-__device__ Pack<N> load(const S* from) {
+struct RawPack {
   using Word = typename detail::Word<access_bytes<N, S>>::type;
-  constexpr int words = N * static_cast<int>(sizeof(S)) / static_cast<int>(sizeof(Word));
+  static constexpr int words = N * static_cast<int>(sizeof(S)) / static_cast<int>(sizeof(Word));
   union {
     Word word[words];
     S element[N];
-  } bits;
+  };
+
+  __device__ Pack<N> floats() const {
+    return make_pack<N>([&](int i) { return to_float(element[i]); });
+  }
+};
+
+/// Reads N = 1, 2, 4, 8, ... neighbours in accesses of at most 16 bytes.
+template <int N, class S>
+__device__ RawPack<N, S> load_raw(const S* from) {
+  RawPack<N, S> raw;
 #pragma unroll
-  for (int w = 0; w < words; ++w) bits.word[w] = reinterpret_cast<const Word*>(from)[w];
-  return make_pack<N>([&](int i) { return to_float(bits.element[i]); });
+  for (int w = 0; w < raw.words; ++w) raw.word[w] = reinterpret_cast<const typename RawPack<N, S>::Word*>(from)[w];
+  return raw;
+}
+template <int N, class S>
+__device__ Pack<N> load(const S* from) {
+  return load_raw<N>(from).floats();
 }
 
 template <int N, class S>
 __device__ void store(S* to, const Pack<N>& pack) {
-  using Word = typename detail::Word<access_bytes<N, S>>::type;
-  constexpr int words = N * static_cast<int>(sizeof(S)) / static_cast<int>(sizeof(Word));
-  union {
-    Word word[words];
-    S element[N];
-  } bits;
+  RawPack<N, S> raw;
 #pragma unroll
-  for (int i = 0; i < N; ++i) bits.element[i] = from_float<S>(pack[i]);
+  for (int i = 0; i < N; ++i) raw.element[i] = from_float<S>(pack[i]);
 #pragma unroll
-  for (int w = 0; w < words; ++w) reinterpret_cast<Word*>(to)[w] = bits.word[w];
+  for (int w = 0; w < raw.words; ++w) reinterpret_cast<typename RawPack<N, S>::Word*>(to)[w] = raw.word[w];
 }
 
 /// Can N neighbours be read at once from every column that is a multiple of N, of every row? Absent views can.

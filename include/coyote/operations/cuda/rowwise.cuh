@@ -93,6 +93,16 @@ void map_rows(Context<Cuda>& context, const F& f, Write write, Rows<S> y, Views.
       y.width, [&](auto packs) { launch_map_rows<packs()>(context, f, write, y); }, y, views...);
 }
 
+/// The rows of a view as they are.
+template <class S>
+struct SameRow {
+  Rows<const S> x;
+  template <int N>
+  __device__ Pack<N> operator()(std::int32_t row, std::int32_t column) const {
+    return load<N>(x.row(row) + column);
+  }
+};
+
 /// f of the elements of one place in each of some views.
 template <class F, class... S>
 struct Elements;
