@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "coyote/architectures/coyote.hpp"
-#include "coyote/lowering/cpu.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/mixers/attention.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "coyote/operations/reference/operations.hpp"

@@ -160,7 +160,7 @@ class ParameterStore {
   constexpr void on_host(L& layer, Work&& work) {
     HostCopy<Buffer<Backend, P>> values(values_), gradients(gradients_);
     point(layer, values.data(), gradients_.size() == 0 ? nullptr : gradients.data());
-    const Rebound rebound{*this, layer};
+    const Rebound<L> rebound{*this, layer};
     work();
     values.write_back();
     gradients.write_back();
@@ -208,9 +208,6 @@ class ParameterStore {
     L& layer;
     constexpr ~Rebound() { store.rebind(layer); }
   };
-  template <class L>
-  Rebound(ParameterStore&, L&) -> Rebound<L>;
-
   template <class L>
   static constexpr void point(L& layer, P* values, P* gradients) {
     Bind bind{values, gradients};

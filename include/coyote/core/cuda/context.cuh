@@ -9,6 +9,7 @@
 #include "coyote/core/context.hpp"
 #include "coyote/core/cuda/bf16.cuh"
 #include "coyote/core/cuda/memory.cuh"
+#include "coyote/core/cuda/product_plans.cuh"
 #include "coyote/core/mixer.hpp"
 
 namespace coyote::inline v0 {
@@ -120,6 +121,7 @@ class Context<Cuda> : public ContextBase {
   /// The stream in which all work of this context runs.
   cudaStream_t stream() const { return resources_->stream; }
   cublasLtHandle_t blas() const { return resources_->blas; }
+  cuda::ProductPlans& product_plans() { return resources_->product_plans; }
   const cuda::DeviceLimits& limits() const { return resources_->limits; }
   /// Waits until all work given so far is done, and throws what went wrong with it.
   void synchronise() const { COYOTE_CUDA_CHECK(cudaStreamSynchronize(stream())); }
@@ -185,6 +187,7 @@ class Context<Cuda> : public ContextBase {
     cublasLtHandle_t blas = nullptr;
     cudaEvent_t sent = nullptr;
     cuda::DeviceLimits limits;
+    cuda::ProductPlans product_plans;
     cuda::PinnedArray<std::byte> staging;
     cuda::PinnedArray<double> host_slots;
     cuda::DeviceArray<double> slots;
