@@ -5,6 +5,12 @@
 
 namespace coyote::inline v0::cuda {
 
+/// Element (i, c) of a view, for kernels.
+template <class T>
+__device__ inline T& at(const Rows<T>& view, Index i, Index c) {
+  return view.data[i * view.stride + c];
+}
+
 /// Where the rows of channel-major activations stand: value t of channel c of sequence s is element
 /// begin(s) + c * channel_pitch + t. A plain aggregate for kernels.
 struct Lines {
