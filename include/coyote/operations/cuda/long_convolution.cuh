@@ -91,6 +91,36 @@ class LineConvolution {
   LineTaps taps_;
 };
 
+/// Lines as a caller has them: [batch, width, length] without gaps.
+inline Lines dense_lines(Index batch, Index width, Index length) {
+  Lines lines;
+  lines.sequences = static_cast<std::int32_t>(batch);
+  lines.length = static_cast<std::int32_t>(length);
+  lines.channel_pitch = length;
+  lines.sequence_pitch = width * length;
+  return lines;
+}
+
+/// y[b, c, i] = sum_{t <= i} taps[c, t] x[b, c, i-t]; x and y [batch, width, length], taps [width, length], without gaps.
+template <class S>
+void long_convolution_channel_major(Context<Cuda>& context, Index batch, Index width, Index length, const S* x, const float* taps,
+                                    S* y) {
+  const auto frame = context.frame();
+  const LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
+  Transforms(context, dense_lines(batch, width, length), width).convolve(Values::of(x), filter, Values::of(y), false);
+}
+
+/// Its gradients: dx is overwritten, dtaps added to; either may be null.
+template <class S>
+void long_convolution_channel_major_backward(Context<Cuda>& context, Index batch, Index width, Index length, const S* x,
+                                             const float* taps, const S* dy, S* dx, float* dtaps) {
+  const auto frame = context.frame();
+  const LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
+  const TapGradient gradient{.data = dtaps, .tap_pitch = 1, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
+  Transforms(context, dense_lines(batch, width, length), width)
+      .gradients(Values::of(x), filter, Values::of(dy), Values::of(dx), gradient);
+}
+
 template <class S>
 void convolve_directly(Context<Cuda>& context, const Batch& batch, Wrap wrap, Rows<const S> x, Rows<const float> taps,
                        const Epilogue<S>& epilogue) {
