@@ -28,7 +28,7 @@ struct TileShape {
 /// The padded width of a head.
 constexpr int padded_width(int width) { return width <= 64 ? 64 : width <= 128 ? 128 : width <= 256 ? 256 : 512; }
 
-constexpr TileShape forward_shape(int width) {
+COYOTE_HOST_DEVICE constexpr TileShape forward_shape(int width) {
   if (width == 64) return {.width = 64, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
   if (width == 128) return {.width = 128, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
   if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 1, .stages = 2};
@@ -46,11 +46,12 @@ __device__ inline std::int32_t block_least(std::int32_t mine, std::int32_t* shar
 
 constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.6931471805599453f;
 
-template <TileShape Shape>
-__global__ void __launch_bounds__(Shape.threads(), 1)
+template <int Width>
+__global__ void __launch_bounds__(forward_shape(Width).threads(), 1)
     mma_forward(AttentionProblem<bf16> p, Rows<bf16> y, Rows<float> log_sum_exp) {
-  constexpr int width = Shape.width, kept = Shape.kept, keys = Shape.streamed, threads = Shape.threads();
-  constexpr int columns = width / Shape.split;
+  constexpr TileShape shape = forward_shape(Width);
+  constexpr int width = Width, kept = shape.kept, keys = shape.streamed, threads = shape.threads();
+  constexpr int columns = width / shape.split;
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ std::int32_t least;
   const TileTask task(p.sequences, p.heads, kept, true);
@@ -58,7 +59,7 @@ __global__ void __launch_bounds__(Shape.threads(), 1)
   if (first_row >= task.size) return;
   const Tile<width> queries{shared_address(memory)};
   const auto stage = [&](int n, int which) {
-    return Tile<width>{queries.address + static_cast<std::uint32_t>(2 * width * (kept + (n % Shape.stages * 2 + which) * keys))};
+    return Tile<width>{queries.address + static_cast<std::uint32_t>(2 * width * (kept + (n % shape.stages * 2 + which) * keys))};
   };
   const HeadRows q(p.q, task.begin, task.size, task.head, p.width), k(p.k, task.begin, task.size, task.head, p.width),
       v(p.v, task.begin, task.size, task.head, p.width);
@@ -83,15 +84,15 @@ __global__ void __launch_bounds__(Shape.threads(), 1)
     }
     commit_copies();
   };
-  for (int n = 0; n < Shape.stages - 1; ++n) fetch(begin_tile + n);
+  for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
 
   float out[columns / 8][4], most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
   clear(out);
   const float scale = p.scale * log2_e;
   const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
   for (std::int32_t n = begin_tile; n < tiles; ++n) {
-    fetch(n + Shape.stages - 1);
-    wait_copies<Shape.stages - 1>();
+    fetch(n + shape.stages - 1);
+    wait_copies<shape.stages - 1>();
     __syncthreads();
     const std::int32_t key = n * keys;
     // Keys behind all of a warp's rows have nothing to give.
@@ -191,7 +192,7 @@ bool launch_mma(Context<Cuda>& context, const AttentionProblem<S>& p, Rows<S> y,
   if (p.width > 512 || forward_shape(padded_width(p.width)).bytes(1, 2) > context.limits().shared_memory) return false;
   with_padded_width(p.width, [&](auto width) {
     constexpr TileShape shape = forward_shape(decltype(width)::value);
-    launch_with_memory(mma_forward<shape>, "launch of mma_forward", tile_blocks(p.sequences, p.heads, shape.kept),
+    launch_with_memory(mma_forward<shape.width>, "launch of mma_forward", tile_blocks(p.sequences, p.heads, shape.kept),
                        shape.threads(), shape.bytes(1, 2), context.stream(), p, y, log_sum_exp);
   });
   return true;

@@ -11,13 +11,13 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 // <dy, v>, dv, dk). The scores are computed twice, 14 * width flop per pair instead of 10: the price of sums in a fixed order
 // without atomics, locks or a float copy of dq in memory.
 
-constexpr TileShape queries_shape(int width) {
+COYOTE_HOST_DEVICE constexpr TileShape queries_shape(int width) {
   if (width == 64) return {.width = 64, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
   if (width == 128) return {.width = 128, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
   if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 1, .stages = 2};
   return {.width = 512, .kept = 64, .streamed = 16, .split = 2, .stages = 2};
 }
-constexpr TileShape keys_shape(int width) {
+COYOTE_HOST_DEVICE constexpr TileShape keys_shape(int width) {
   if (width == 64) return {.width = 64, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
   if (width == 128) return {.width = 128, .kept = 128, .streamed = 32, .split = 1, .stages = 2};
   if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 2, .stages = 2};
@@ -46,11 +46,12 @@ __device__ inline void probability_and_slope(float& p, float& dp, float log2_sum
   dp = p * (dp * kept - delta);
 }
 
-template <TileShape Shape>
-__global__ void __launch_bounds__(Shape.threads(), 1)
+template <int Width>
+__global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
     mma_queries(AttentionProblem<bf16> p, AttentionErrors<bf16> e, Rows<bf16> dq) {
-  constexpr int width = Shape.width, kept = Shape.kept, keys = Shape.streamed, threads = Shape.threads();
-  constexpr int columns = width / Shape.split;
+  constexpr TileShape shape = queries_shape(Width);
+  constexpr int width = Width, kept = shape.kept, keys = shape.streamed, threads = shape.threads();
+  constexpr int columns = width / shape.split;
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ std::int32_t least;
   const TileTask task(p.sequences, p.heads, kept, true);
@@ -59,7 +60,7 @@ __global__ void __launch_bounds__(Shape.threads(), 1)
   const Tile<width> queries{shared_address(memory)}, errors{queries.address + 2 * width * kept};
   const auto stage = [&](int n, int which) {
     return Tile<width>{queries.address +
-                       static_cast<std::uint32_t>(2 * width * (2 * kept + (n % Shape.stages * 2 + which) * keys))};
+                       static_cast<std::uint32_t>(2 * width * (2 * kept + (n % shape.stages * 2 + which) * keys))};
   };
   const HeadRows q(p.q, task.begin, task.size, task.head, p.width), k(p.k, task.begin, task.size, task.head, p.width),
       v(p.v, task.begin, task.size, task.head, p.width), dy(e.dy, task.begin, task.size, task.head, p.width);
@@ -92,15 +93,15 @@ __global__ void __launch_bounds__(Shape.threads(), 1)
     }
     commit_copies();
   };
-  for (int n = 0; n < Shape.stages - 1; ++n) fetch(begin_tile + n);
+  for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
 
   float sum[columns / 8][4];
   clear(sum);
   const float scale = p.scale * log2_e;
   const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
   for (std::int32_t n = begin_tile; n < tiles; ++n) {
-    fetch(n + Shape.stages - 1);
-    wait_copies<Shape.stages - 1>();
+    fetch(n + shape.stages - 1);
+    wait_copies<shape.stages - 1>();
     __syncthreads();
     const std::int32_t key = n * keys;
     if (key <= first_row + own + 15) {
@@ -138,22 +139,23 @@ __global__ void __launch_bounds__(Shape.threads(), 1)
              p.width);
 }
 
-template <TileShape Shape>
-__global__ void __launch_bounds__(Shape.threads(), 1)
+template <int Width>
+__global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
     mma_keys(AttentionProblem<bf16> p, AttentionErrors<bf16> e, Rows<bf16> dk, Rows<bf16> dv) {
-  constexpr int width = Shape.width, kept = Shape.kept, rows = Shape.streamed, threads = Shape.threads();
-  constexpr int columns = width / Shape.split;
+  constexpr TileShape shape = keys_shape(Width);
+  constexpr int width = Width, kept = shape.kept, rows = shape.streamed, threads = shape.threads();
+  constexpr int columns = width / shape.split;
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ std::int32_t least;
   // Of each row in the stages: the logarithm of its sum, its delta and its first key.
-  __shared__ float log2_sums[Shape.stages][rows], deltas[Shape.stages][rows];
-  __shared__ std::int32_t first_keys[Shape.stages][rows];
+  __shared__ float log2_sums[shape.stages][rows], deltas[shape.stages][rows];
+  __shared__ std::int32_t first_keys[shape.stages][rows];
   const TileTask task(p.sequences, p.heads, kept, false);
   const std::int32_t first_key = task.tile * kept;
   if (first_key >= task.size) return;
   const Tile<width> keys{shared_address(memory)}, values{keys.address + 2 * width * kept};
   const auto stage = [&](int n, int which) {
-    return Tile<width>{keys.address + static_cast<std::uint32_t>(2 * width * (2 * kept + (n % Shape.stages * 2 + which) * rows))};
+    return Tile<width>{keys.address + static_cast<std::uint32_t>(2 * width * (2 * kept + (n % shape.stages * 2 + which) * rows))};
   };
   const HeadRows q(p.q, task.begin, task.size, task.head, p.width), k(p.k, task.begin, task.size, task.head, p.width),
       v(p.v, task.begin, task.size, task.head, p.width), dy(e.dy, task.begin, task.size, task.head, p.width);
@@ -179,14 +181,14 @@ __global__ void __launch_bounds__(Shape.threads(), 1)
       for (int r = threadIdx.x; r < rows; r += threads) {
         const std::int32_t i = n * rows + r;
         const bool exists = i < task.size;
-        log2_sums[n % Shape.stages][r] = exists ? e.log_sum_exp(task.begin + i, task.head) * log2_e : 0.0f;
-        deltas[n % Shape.stages][r] = exists ? e.delta(task.begin + i, task.head) : 0.0f;
-        first_keys[n % Shape.stages][r] = !exists ? task.size : p.index.first != nullptr ? p.index.first[task.begin + i] : 0;
+        log2_sums[n % shape.stages][r] = exists ? e.log_sum_exp(task.begin + i, task.head) * log2_e : 0.0f;
+        deltas[n % shape.stages][r] = exists ? e.delta(task.begin + i, task.head) : 0.0f;
+        first_keys[n % shape.stages][r] = !exists ? task.size : p.index.first != nullptr ? p.index.first[task.begin + i] : 0;
       }
     }
     commit_copies();
   };
-  for (int n = 0; n < Shape.stages - 1; ++n) fetch(begin_tile + n);
+  for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
 
   float dkey[columns / 8][4], dvalue[columns / 8][4];
   clear(dkey);
@@ -194,8 +196,8 @@ __global__ void __launch_bounds__(Shape.threads(), 1)
   const float scale = p.scale * log2_e;
   const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
   for (std::int32_t n = begin_tile; n < tiles; ++n) {
-    fetch(n + Shape.stages - 1);
-    wait_copies<Shape.stages - 1>();
+    fetch(n + shape.stages - 1);
+    wait_copies<shape.stages - 1>();
     __syncthreads();
     const std::int32_t row = n * rows;
     if (row + rows - 1 >= first_key + own) {
@@ -210,8 +212,8 @@ __global__ void __launch_bounds__(Shape.threads(), 1)
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const int r = 8 * m + 2 * (lane % 4) + i;
-          const float log2_sum = log2_sums[n % Shape.stages][r], delta = deltas[n % Shape.stages][r];
-          const std::int32_t least_key = first_keys[n % Shape.stages][r];
+          const float log2_sum = log2_sums[n % shape.stages][r], delta = deltas[n % shape.stages][r];
+          const std::int32_t least_key = first_keys[n % shape.stages][r];
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
             float &score = s[m][2 * half + i], &slope = dp[m][2 * half + i];
@@ -251,9 +253,9 @@ bool launch_mma_backward(Context<Cuda>& context, const AttentionProblem<S>& p, c
   COYOTE_CUDA_CHECK_LAUNCH("sum_of_products");
   with_padded_width(p.width, [&](auto width) {
     constexpr TileShape by_queries = queries_shape(decltype(width)::value), by_keys = keys_shape(decltype(width)::value);
-    launch_with_memory(mma_queries<by_queries>, "launch of mma_queries", tile_blocks(p.sequences, p.heads, by_queries.kept),
+    launch_with_memory(mma_queries<by_queries.width>, "launch of mma_queries", tile_blocks(p.sequences, p.heads, by_queries.kept),
                        by_queries.threads(), by_queries.bytes(2, 2), context.stream(), p, e, dq);
-    launch_with_memory(mma_keys<by_keys>, "launch of mma_keys", tile_blocks(p.sequences, p.heads, by_keys.kept),
+    launch_with_memory(mma_keys<by_keys.width>, "launch of mma_keys", tile_blocks(p.sequences, p.heads, by_keys.kept),
                        by_keys.threads(), by_keys.bytes(2, 2), context.stream(), p, e, dk, dv);
   });
   return true;
