@@ -6,7 +6,9 @@
 
 #include <algorithm>
 
+#include "coyote/operations/cpu/operations.hpp"
 #include "coyote/theory/prime_field.hpp"
+#include "support/conformance.hpp"
 
 using namespace coyote;
 using namespace coyote::theory;
@@ -214,6 +216,147 @@ TEST_CASE_TEMPLATE("Hyena of any order is order + 2 layers of width 2 d", S, Fie
   }
 }
 
+namespace {
+
+/// The public code's order of work: project, convolve shortly (zeros before the first row come after the projection's bias),
+/// then x^1 * v, and x^{n+1} * (h^n conv z) for each filter.
+template <Ring S>
+constexpr Matrix<S> hyena_public(const HyenaPublicWeights<S>& w, const Matrix<S>& u) {
+  const auto projected = [&](Index m) {
+    const Matrix<S> p = apply(w.projections[m], u);
+    Matrix<S> y(p.rows(), p.width());
+    for (Index i = 0; i < y.rows(); ++i) {
+      for (Index c = 0; c < y.width(); ++c) {
+        y(i, c) = w.short_bias[m](0, c);
+        for (Index t = 0; t <= i && t < w.short_taps[m].rows(); ++t) y(i, c) += w.short_taps[m](t, c) * p(i - t, c);
+      }
+    }
+    return y;
+  };
+  const Index order = w.projections.size() - 1;
+  Matrix<S> z = multiply(projected(0), projected(order));
+  for (Index m = 1; m < order; ++m) z = multiply(projected(m), convolve(w.taps[m - 1], z));
+  return apply(w.out, z);
+}
+template <Ring S>
+constexpr HyenaPublicWeights<S> draw_hyena_public(Numbers& draws, Index order, Index n, Index d, Index taps) {
+  HyenaPublicWeights<S> w;
+  for (Index m = 0; m <= order; ++m) {
+    w.projections.emplace(draws.affine<S>(d));
+    w.short_taps.emplace(draws.matrix<S>(taps, d));
+    w.short_bias.emplace(draws.matrix<S>(1, d));
+    if (m < order - 1) w.taps.emplace(draws.matrix<S>(n, d));
+  }
+  w.out = draws.affine<S>(d);
+  return w;
+}
+
+constexpr bool hyena_public_is_exact() {
+  Numbers draws{12};
+  const auto w = draw_hyena_public<Field>(draws, 2, 4, 2, 3);
+  const Matrix<Field> u = draws.matrix<Field>(4, 2);
+  return equal(simulate_hyena_public(w, 4).run(u), hyena_public(w, u));
+}
+static_assert(hyena_public_is_exact());
+
+/// Linear attention as a recurrence: a table of features times values for every head.
+template <Ring S>
+constexpr Matrix<S> linear_attention(const LinearAttentionWeights<S>& w, const Matrix<S>& gamma, bool quadratic,
+                                     const Matrix<S>& u) {
+  const Index heads = w.heads, f = w.q.weight.width() / heads, e = w.v.weight.width() / heads;
+  const Matrix<S> q = apply(w.q, u), k = apply(w.k, u), v = apply(w.v, u);
+  const auto features = [&](const Matrix<S>& x, Index i, Index g) {
+    List<S> phi;
+    if (quadratic) phi.emplace(S(1));
+    for (Index a = 0; a < f; ++a) phi.emplace(x(i, g * f + a));
+    for (Index a = 0; quadratic && a < f; ++a) {
+      for (Index b = 0; b < f; ++b) phi.emplace(x(i, g * f + a) * x(i, g * f + b));
+    }
+    return phi;
+  };
+  Matrix<S> o(u.rows(), heads * e);
+  for (Index g = 0; g < heads; ++g) {
+    Matrix<S> state(quadratic ? 1 + f + f * f : f, e);
+    for (Index i = 0; i < u.rows(); ++i) {
+      const List<S> fk = features(k, i, g), fq = features(q, i, g);
+      for (Index a = 0; a < state.rows(); ++a) {
+        for (Index b = 0; b < e; ++b) {
+          state(a, b) = gamma(0, g) * state(a, b) + fk[a] * v(i, g * e + b);
+          o(i, g * e + b) += fq[a] * state(a, b);
+        }
+      }
+    }
+  }
+  return apply(w.out, o);
+}
+template <Ring S>
+constexpr LinearAttentionWeights<S> draw_linear_attention(Numbers& draws, Index heads, Index n, Index d, Index f, Index e,
+                                                          Index out, const Matrix<S>& gamma) {
+  const auto affine = [&](Index from, Index to) { return Affine<S>{draws.matrix<S>(from, to), draws.matrix<S>(1, to)}; };
+  LinearAttentionWeights<S> w{
+      heads, affine(d, heads * f), affine(d, heads * f), affine(d, heads * e), affine(heads * e, out), Matrix<S>(n, heads)};
+  for (Index g = 0; g < heads; ++g) {
+    S power(1);
+    for (Index t = 0; t < n; ++t, power *= gamma(0, g)) w.taps(t, g) = power;
+  }
+  return w;
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("the public Hyena is k + 3 layers of width (k + 1) d, or k + 4 of width (s + 1) d", S, Field, long) {
+  Numbers draws{13};
+  for (Index order = 1; order <= 3; ++order) {
+    for (const Index n : {1, 2, 6}) {
+      for (const Index taps : {1, 3}) {
+        const Index d = 2;
+        const auto w = draw_hyena_public<S>(draws, order, n, d, taps);
+        const Matrix<S> u = draws.matrix<S>(n, d), wanted = hyena_public(w, u);
+        const auto wide = simulate_hyena_public(w, n), narrow = simulate_hyena_public(w, n, HyenaLayout::narrow);
+        CHECK(equal(wide.run(u), wanted));
+        CHECK(equal(narrow.run(u), wanted));
+        check_size(wide, order + 3, order, (order + 1) * d, n);
+        check_size(narrow, order + 4, order, (taps + 1) * d, n);
+        HyenaPublicWeights<S> other = w;
+        other.out.bias(0, 0) += S(1);
+        CHECK(!equal(simulate_hyena_public(other, n).run(u), wanted));
+        CHECK(!equal(simulate_hyena_public(other, n, HyenaLayout::narrow).run(u), wanted));
+      }
+    }
+  }
+  CHECK_THROWS_AS(simulate_hyena_public(HyenaPublicWeights<S>{}, 2), Error);
+}
+
+TEST_CASE_TEMPLATE("linear attention is 4 layers of width d + H f e, with quadratic features 6", S, Field, long) {
+  Numbers draws{14};
+  for (const Index heads : {1, 2}) {
+    for (const Index n : {1, 2, 5}) {
+      for (const Index f : {1, 2, 3}) {
+        const Index d = 3, e = 2, out = 3;
+        Matrix<S> gamma = draws.matrix<S>(1, heads);
+        gamma(0, 0) = S(1);
+        const auto w = draw_linear_attention<S>(draws, heads, n, d, f, e, out, gamma);
+        const Matrix<S> u = draws.matrix<S>(n, d);
+        for (const bool quadratic : {false, true}) {
+          const auto simulation = simulate_linear_attention(w, quadratic ? Features::quadratic : Features::identity);
+          const Matrix<S> wanted = linear_attention(w, gamma, quadratic, u);
+          const Index count = quadratic ? 1 + f + f * f : f;
+          CHECK(equal(simulation.run(u), wanted));
+          check_size(simulation, quadratic ? 6 : 4, quadratic ? 3 : 2,
+                     d + heads * count * e + (quadratic ? 2 * heads * count : 0), n);
+          LinearAttentionWeights<S> other = w;
+          other.out.bias(0, out - 1) += S(1);
+          CHECK(!equal(simulate_linear_attention(other).run(u), linear_attention(w, gamma, false, u)));
+          CHECK(!equal(simulation.run(u), linear_attention(w, gamma, !quadratic, u)));
+        }
+      }
+    }
+  }
+  auto w = draw_linear_attention<S>(draws, 2, 3, 3, 1, 1, 2, Matrix<S>(1, 2));
+  w.heads = 3;
+  CHECK_THROWS_AS(simulate_linear_attention(w), Error);
+}
+
 TEST_CASE("shapes that do not fit are errors") {
   Numbers draws{4};
   H3Weights<long> h3 = draw_h3<long>(draws, 3, 4, 2, 1).weights;
@@ -263,12 +406,19 @@ constexpr bool coyote_model_is_exact() {
   return compare<Coyote<LongConv<FreeFilter>>, Field>(draws, 2, 3, 3).holds();
 }
 static_assert(coyote_model_is_exact());
+constexpr bool retention_model_is_exact() {
+  Numbers draws{15};
+  return compare<Retention<1>, Field>(draws, 2, 3, 3).holds();
+}
+static_assert(retention_model_is_exact());
 
 static_assert(can_simulate<Coyote<LongConv<>>> && can_simulate<H3<FirFilter, DiagonalFilter, 2>> &&
-              can_simulate<H3<ShiftFilter, DiagonalFilter>> && can_simulate<Hyena<3, FreeFilter>>);
-static_assert(!can_simulate<Hyena<2>> && !can_simulate<HyenaPublic<2, FreeFilter>> && !can_simulate<H3Public> &&
-              !can_simulate<Coyote<ShortConv<3>>> && !can_simulate<Coyote<LongConv<FreeFilter, Cyclic>>> &&
-              !can_simulate<Linear> && !can_simulate<Chain<Linear, Linear>>);
+              can_simulate<H3<ShiftFilter, DiagonalFilter>> && can_simulate<Hyena<3, FreeFilter>> && can_simulate<Hyena<2>> &&
+              can_simulate<HyenaPublic<1>> && can_simulate<HyenaPublic<3>> && can_simulate<H3Public> &&
+              can_simulate<LinearAttention<4>> && can_simulate<Retention<2>>);
+static_assert(!can_simulate<Coyote<ShortConv<3>>> && !can_simulate<Coyote<LongConv<FreeFilter, Cyclic>>> &&
+              !can_simulate<Linear> && !can_simulate<Chain<Linear, Linear>> &&
+              !can_simulate<Chain<Gate<Linear, Linear>, Linear>>);
 
 bool is_zero(const auto& matrix) {
   return std::all_of(matrix.begin(), matrix.end(), [](const auto& x) { return x == std::remove_cvref_t<decltype(x)>{}; });
@@ -319,6 +469,65 @@ TEST_CASE_TEMPLATE("Hyena models as stacks", S, Field, long) {
   check_model<Hyena<3, FreeFilter>, S>(5, 3, 2, 3);
   Numbers draws{9};
   CHECK(!compare<Hyena<2, FreeFilter>, S>(draws, 3, 4, 4, {}, {}, true).holds());
+}
+
+TEST_CASE_TEMPLATE("public Hyena models as stacks", S, Field, long) {
+  check_model<HyenaPublic<1, FreeFilter>, S>(4, 1, 2, 3);
+  check_model<HyenaPublic<2, FreeFilter>, S>(5, 2, 3, 3);
+  check_model<HyenaPublic<3, FirFilter>, S>(6, 3, 4, 2);
+  Numbers draws{10};
+  CHECK(!compare<HyenaPublic<2, FreeFilter>, S>(draws, 3, 4, 4, {}, {}, true).holds());
+}
+
+TEST_CASE_TEMPLATE("linear attention and retention models as stacks", S, Field, long) {
+  check_model<LinearAttention<1>, S>(4, 2, 2, 3);
+  check_model<LinearAttention<2>, S>(4, 2, 3, 4);
+  check_model<Retention<3>, S>(4, 2, 4, 3);
+  check_model<LinearAttention<2, WithSkip<DiagonalFilter>>, S>(4, 2, 3, 4);
+  Numbers draws{11};
+  CHECK(!compare<Retention<2>, S>(draws, 4, 4, 4, {}, {}, true).holds());
+}
+
+namespace {
+
+/// A float or double model as it is after initialisation, stirred, and its stack: within the tolerance table, and a tenth of a
+/// thousandth beside it is told.
+template <class M, class S>
+void check_trained(Index width, Index made_for, Index n) {
+  Model<M, Cpu, S> model({width, made_for}, Seed{3});
+  auto stir = [](const Path& path, auto& p) {
+    const Stream draws(Seed{5}, Purpose::test, path.hash());
+    for (Index r = 0; r < p.rows; ++r) {
+      for (Index c = 0; c < p.columns; ++c) {
+        p.value(r, c) += static_cast<S>(0.3 * draws.normal(static_cast<std::uint64_t>(r * p.columns + c)));
+      }
+    }
+  };
+  model.visit(stir);
+  const Matrix<S> u = test::random_matrix<S>(n, width, 1);
+  Matrix<S> y(n, width);
+  Context<Cpu> context(1);
+  model.forward(context, {.sequences = 1, .length = n}, u, y);
+  Matrix<S> made = simulate(model, n).run(u);
+  CHECK(test::relative_error(made, y) <= test::Tolerance<S>::forward);
+  for (S& x : made) x *= static_cast<S>(1 + 100 * test::Tolerance<S>::forward);
+  CHECK_FALSE(test::relative_error(made, y) <= test::Tolerance<S>::forward);
+  CHECK_FALSE(test::relative_error(Matrix<S>(n, width), y) <= test::Tolerance<S>::forward);
+}
+
+}  // namespace
+
+TEST_CASE_TEMPLATE("models with real weights, whatever makes their taps, are their stacks within the tolerance", S, float,
+                   double) {
+  for (const Index n : {1, 2, 17, 40}) {
+    check_trained<Coyote<LongConv<ImplicitFilter>>, S>(4, 40, n);
+    check_trained<H3Public, S>(4, 40, n);
+    check_trained<Hyena<2>, S>(3, 40, n);
+    check_trained<HyenaPublic<2>, S>(3, 40, n);
+    check_trained<HyenaPublic<3>, S>(3, 40, n);
+    check_trained<LinearAttention<2>, S>(4, 40, n);
+    check_trained<Retention<2>, S>(4, 40, n);
+  }
 }
 
 TEST_CASE("a model that does not fit its simulation is an error") {
