@@ -217,18 +217,6 @@ TEST_CASE("in a prime field the quotient is exact too, by 31 layers of inversion
   CHECK(some);
 }
 
-static_assert([] {
-  Stack<PrimeField<7>> stack(1, 2);
-  approximations::inverse(stack, Columns(0), Columns(1));
-  bool right = stack.size().layers == 1 + 3;  // 5 = 101
-  for (int a = 0; a < 7; ++a) {
-    Matrix<PrimeField<7>> u(1, 1);
-    u(0, 0) = a;
-    right = right && stack.run(u)(0, 1) == (a == 0 ? PrimeField<7>(0) : PrimeField<7>(a).inverse());
-  }
-  return right;
-}());
-
 TEST_CASE("exp by squarings: exactly (1 + x / 2^r)^(2^r), whose logarithm is off by x^2 / 2^r at most") {
   for (const Index r : {1, 2, 3}) {  // in fractions, against the product written out
     Stack<Rational> stack(1, 1);

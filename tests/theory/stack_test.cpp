@@ -77,32 +77,6 @@ Dense<S> random_layer(Index length, Index width, std::mt19937& random) {
           random_matrix<S>(length, width, random), random_matrix<S>(length, width, random)};
 }
 
-template <class S>
-constexpr Matrix<S> filled(Index rows, Index width, std::initializer_list<long> values) {
-  Matrix<S> m(rows, width);
-  Index at = 0;
-  for (long value : values) m.data()[at++] = S(value);
-  return m;
-}
-
-template <class S>
-constexpr bool golden(Wrap wrap) {
-  const Dense<S> layer{filled<S>(2, 2, {1, 2, 3, 5}), filled<S>(3, 2, {1, 2, 3, 0, 0, 7}), filled<S>(3, 2, {0, 1, 1, 0, 2, 2}),
-                       filled<S>(3, 2, {0, 0, 1, 0, 0, 1})};
-  Stack<S> stack(3, 2, wrap);
-  stack.then(program_of(layer));
-  const Matrix<S> u = filled<S>(3, 2, {1, 2, 3, 4, 5, 6}), y = stack.run(u);
-  const Matrix<S> causal = filled<S>(3, 2, {7, 52, 112, 208, 350, 1134});
-  const Matrix<S> cyclic = filled<S>(3, 2, {112, 416, 112, 1300, 350, 1134});
-  for (Index i = 0; i < y.size(); ++i) {
-    if (!(y.data()[i] == (wrap == Wrap::causal ? causal : cyclic).data()[i])) return false;
-  }
-  return true;
-}
-static_assert(golden<long>(Wrap::causal) && golden<long>(Wrap::cyclic));
-static_assert(golden<Field>(Wrap::causal) && golden<Field>(Wrap::cyclic));
-static_assert(golden<Rational>(Wrap::causal) && golden<Rational>(Wrap::cyclic));
-
 TEST_CASE_TEMPLATE("a stack computes the definition", S, long, Field, Rational) {
   std::mt19937 random(3);
   for (int trial = 0; trial < 40; ++trial) {
