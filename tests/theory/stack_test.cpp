@@ -97,6 +97,21 @@ TEST_CASE_TEMPLATE("a stack computes the definition", S, long, Field, Rational) 
   }
 }
 
+TEST_CASE("long dense filters over the field, which go by transforms") {
+  std::mt19937 random(9);
+  for (const Index length : {100, 128, 300}) {
+    for (const Wrap wrap : {Wrap::causal, Wrap::cyclic}) {
+      const auto layer = random_layer<Field>(length, 2, random);
+      Stack<Field> stack(length, 2, wrap);
+      stack.then(program_of(layer));
+      const auto u = random_matrix<Field>(length, 2, random);
+      const auto expected = textbook(layer, u, wrap);
+      CHECK(equal(stack.run(u), expected));
+      CHECK(!equal(stack.run(u), textbook(layer, u, wrap == Wrap::causal ? Wrap::cyclic : Wrap::causal)));
+    }
+  }
+}
+
 TEST_CASE("the four kinds of columns") {
   const Index length = 5;
   for (const Wrap wrap : {Wrap::causal, Wrap::cyclic}) {
@@ -205,6 +220,18 @@ void check_layers() {
   const Matrix<long> u = random_matrix<long>(6, 2, random), expected = stack.run(u);
   CHECK(model_error<W, Reference, long>(stack, u, expected) == 0);
   CHECK(model_error<W, Cpu, double>(stack, u, expected) <= 1e-13);
+  // The library's own report says the same, and sees one wrong weight.
+  const auto number = [](long x) { return static_cast<double>(x); };
+  const LayerError report = layer_error<W, Cpu, float>(stack, u, number);
+  CHECK(report.relative() == model_error<W, Cpu, float>(stack, u, expected));
+  CHECK(report.size > 1);
+  CHECK(report.relative() <= 1e-5);
+  bool met = false;
+  const LayerError spoilt = layer_error<W, Cpu, double>(stack, u, [&](long x) {
+    return number(x) + (x == 3 && !std::exchange(met, true) ? 1e-3 : 0);  // the first 3 that it meets is a weight
+  });
+  CHECK(met);
+  CHECK(spoilt.relative() > 1e-9);
   CHECK(model_error<W, Cpu, float>(stack, u, expected) <= 1e-5);
   Matrix<long> wrong = expected;
   wrong(5, 0) += 1;

@@ -8,6 +8,7 @@
 #include "coyote/core/rows.hpp"
 #include "coyote/core/scalar.hpp"
 #include "coyote/operations/wrap.hpp"
+#include "coyote/theory/prime_field.hpp"
 
 namespace coyote::inline v0::theory {
 
@@ -256,7 +257,8 @@ class Stack {
     }
     return x;
   }
-  /// All layers, exactly. Cost: what the programs hold times the length (a run of taps costs two additions a row).
+  /// All layers, exactly. Cost: what the programs hold times the length; a run of taps costs two additions a row, and a filter of
+  /// many different taps over the field N log N products.
   constexpr Matrix<S> run(Rows<const S> u) const {
     const Matrix<S> x = embedded(u);
     Workspace workspace(x);
@@ -350,8 +352,18 @@ class Stack {
     }
     for (const Column<S>& c : program.columns()) std::swap(x.now[c.column], x.next[c.column]);
   }
-  /// filtered[i] += sum_t taps_t x[i - t]; a run of lags by a running sum.
+  /// filtered[i] += sum_t taps_t x[i - t]; a run of lags by a running sum, many taps of the field by transforms.
   constexpr void convolve(const Impulses<S>& taps, const S* x, Array<S>& filtered) const {
+    if constexpr (std::same_as<S, Field>) {
+      if (transforms_pay(taps)) {
+        Array<S> dense(length_);
+        for (const auto& run : taps.runs) {
+          for (Index t = run.first; t <= run.last; ++t) dense[t] += run.value;
+        }
+        convolve_by_transform(dense.data(), length_, x, length_, wrap_ == Wrap::cyclic, filtered.data());
+        return;
+      }
+    }
     const auto value = [&](Index i) { return i >= 0 ? x[i] : (wrap_ == Wrap::cyclic ? x[i + length_] : S{}); };
     for (const auto& run : taps.runs) {
       if (run.first == run.last) {
@@ -367,6 +379,13 @@ class Stack {
         filtered[i] += run.value * sum;
       }
     }
+  }
+
+  /// Three transforms of M = bit_ceil(2N - 1) points, of M/2 log2 M butterflies of two products each, against one product a row
+  /// and run.
+  constexpr bool transforms_pay(const Impulses<S>& taps) const {
+    const Index m = log2_ceil(2 * length_ - 1);
+    return taps.runs.size() * length_ > 3 * (Index{1} << m) * (m + 1);
   }
 
   Index length_, width_;
