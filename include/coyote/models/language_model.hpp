@@ -102,10 +102,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   /// Calls visitor(name, parameter) for every parameter.
   template <class V>
   void visit(V& visitor) {
-    visit_parameter(visitor, "embedding", embedding_);
-    if (has_positions) visit_parameter(visitor, "positions", positions_);
-    net_.visit(visitor);
-    norm_.visit(visitor);
+    with_erased<P>(visitor, [this](ParameterVisitor<P>& erased) { visit_all(erased); });
   }
   void enable_gradients() { store_.enable_gradients(*this); }
 
@@ -189,6 +186,12 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     positive("a width", options.width);
     positive("a length", options.length);
     return options;
+  }
+  void visit_all(ParameterVisitor<P>& visitor) {
+    visit_parameter(visitor, "embedding", embedding_);
+    if (has_positions) visit_parameter(visitor, "positions", positions_);
+    net_.visit(visitor);
+    norm_.visit(visitor);
   }
   Dimensions dims() const { return {options_.width, options_.length}; }
 

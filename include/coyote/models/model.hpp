@@ -26,7 +26,7 @@ class Model : detail::RequireSupport<M, Backend, S> {
   /// @param path  how the parameters' names begin; empty: as the mixer names them
   explicit Model(Dimensions dims, Seed seed = {}, const typename M::Options& options = {}, Path path = {})
       : Model(Blank{}, dims, options, path) {
-    initialise(net_, seed);
+    initialise(*this, seed);
   }
   /// A model whose parameters are all zero: for constructions, and for constant evaluation.
   static constexpr Model blank(Dimensions dims, const typename M::Options& options = {}, Path path = {}) {
@@ -40,7 +40,7 @@ class Model : detail::RequireSupport<M, Backend, S> {
   /// Calls visitor(name, parameter) for every parameter.
   template <class V>
   constexpr void visit(V& visitor) {
-    net_.visit(visitor);
+    with_erased<P>(visitor, [this](ParameterVisitor<P>& erased) { net_.visit(erased); });
   }
   constexpr void enable_gradients() { store_.enable_gradients(net_); }
 
