@@ -86,9 +86,11 @@ template <class S, int Height, int Registers, Lines A>
 }
 
 /// The same for one row: registers of partial sums over even and odd p hide the latency of the additions.
-template <class S, int Registers>
-inline void row_tile(Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init, S* c, Index columns) {
+template <class S, int Registers, Lines A>
+inline void row_tile(Index depth, const S* a, Index stride, const S* b, Index b_stride, const S* init, S* c, Index columns) {
   constexpr Index step = lanes<S>;
+  const Index a_stride = A == Lines::rows ? 1 : stride;
+  const bool whole = columns == Registers * step;
   Vec<S> sum[2][Registers];
   COYOTE_UNROLL for (int r = 0; r < Registers; ++r) {
     sum[0][r] = Vec<S>{};
@@ -96,7 +98,8 @@ inline void row_tile(Index depth, const S* a, Index a_stride, const S* b, Index 
   }
   if (init != nullptr) {
     COYOTE_UNROLL for (int r = 0; r < Registers; ++r) {
-      sum[0][r] = load_part(init + std::min(columns, r * step), std::clamp<Index>(columns - r * step, 0, step));
+      sum[0][r] = whole ? load(init + r * step)
+                        : load_part(init + std::min(columns, r * step), std::clamp<Index>(columns - r * step, 0, step));
     }
   }
   Index p = 0;
@@ -112,16 +115,21 @@ inline void row_tile(Index depth, const S* a, Index a_stride, const S* b, Index 
     COYOTE_UNROLL for (int r = 0; r < Registers; ++r) sum[0][r] += left * load(b + r * step);
   }
   COYOTE_UNROLL for (int r = 0; r < Registers; ++r) {
-    store_part(c + std::min(columns, r * step), sum[0][r] + sum[1][r], std::clamp<Index>(columns - r * step, 0, step));
+    const Vec<S> total = sum[0][r] + sum[1][r];
+    if (whole) {
+      store(c + r * step, total);
+    } else {
+      store_part(c + std::min(columns, r * step), total, std::clamp<Index>(columns - r * step, 0, step));
+    }
   }
 }
 
-/// All rows of a against one panel (Registers registers of columns, `columns` of them stored). Compiled once for all its users.
+/// All rows of a against one panel (Registers registers of columns, `columns` of them stored). Compiled once for all
+/// its users.
 template <class S, int Registers, Lines A>
-[[gnu::noinline]] void panel(Index rows, Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init,
-                  Index init_stride, S* c, Index c_stride, Index columns) {
-  constexpr Index across = A == Lines::rows ? 0 : 1;
-  const auto at = [&](Index i) { return a + i * (across == 1 ? 1 : a_stride); };
+[[gnu::noinline]] void tall_panel(Index rows, Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init,
+                                  Index init_stride, S* c, Index c_stride, Index columns) {
+  const auto at = [&](Index i) { return a + i * (A == Lines::rows ? a_stride : 1); };
   const auto start = [&](Index i) { return init == nullptr ? nullptr : init + i * init_stride; };
   Index i = 0;
   for (; i + tile_rows <= rows; i += tile_rows) {
@@ -132,8 +140,16 @@ template <class S, int Registers, Lines A>
     tile<S, 4, Registers, A>(depth, at(i), a_stride, b, b_stride, start(i), init_stride, c + i * c_stride, c_stride, columns);
   }
   for (; i < rows; ++i) {
-    row_tile<S, Registers>(depth, at(i), A == Lines::rows ? 1 : a_stride, b, b_stride, start(i), c + i * c_stride, columns);
+    row_tile<S, Registers, A>(depth, at(i), a_stride, b, b_stride, start(i), c + i * c_stride, columns);
   }
+}
+
+/// The same for any number of rows: a single one, a decoding step, takes the short way.
+template <class S, int Registers, Lines A>
+inline void panel(Index rows, Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init,
+                  Index init_stride, S* c, Index c_stride, Index columns) {
+  if (rows == 1) return row_tile<S, Registers, A>(depth, a, a_stride, b, b_stride, init, c, columns);
+  tall_panel<S, Registers, A>(rows, depth, a, a_stride, b, b_stride, init, init_stride, c, c_stride, columns);
 }
 
 /// Elements of a packed right side. It is cut into blocks of panel_depth rows, those into panels of tile_columns, which hold
@@ -242,9 +258,9 @@ void product_packed(Rows<const S> a, const S* b, Index depth, const S* init, Ind
           left = copy;
         }
         for (Index j = group; j < end; j += tile_columns<S>) {
-          panel<S, tile_registers, A>(rows, deep, left, left_stride, b + first * padded + j * deep, tile_columns<S>,
-                                      begin == nullptr ? nullptr : begin + i * begin_stride + j, begin_stride, c.row(i) + j,
-                                      c.stride, std::min(tile_columns<S>, c.width - j));
+          tall_panel<S, tile_registers, A>(rows, deep, left, left_stride, b + first * padded + j * deep, tile_columns<S>,
+                                           begin == nullptr ? nullptr : begin + i * begin_stride + j, begin_stride, c.row(i) + j,
+                                           c.stride, std::min(tile_columns<S>, c.width - j));
         }
       }
     }

@@ -64,23 +64,23 @@ inline void for_each_piece(const Batch& batch, Index first, Index count, F&& f) 
 /// sequence (at least as many as the longest has).
 template <class S>
 void linear(Context<Cpu>& ctx, const Batch& batch, Rows<const S> x, Rows<const S> weight, Rows<const S> bias, Rows<S> y) {
-  const auto frame = ctx.frame();
   const S* const bias_row = bias.rows == 1 ? bias.data : nullptr;
-  const bool many = x.rows >= cpu::few_rows;
-  const S* const packed = many ? cpu::pack_weight<S, cpu::Right::plain>(ctx, weight) : nullptr;
-  constexpr Index block = cpu::linear_block;
-  ctx.parallel(ceil_div(x.rows, block), [&](Index b, Arena&) {
-    const Index first = b * block, rows = std::min(block, x.rows - first);
-    if (many) {
-      cpu::product_packed<S>(x.slice(first, rows), packed, weight.rows, bias_row, 0, y.slice(first, rows));
-    } else {
-      cpu::product_blocked<S, cpu::Lines::rows, cpu::Right::plain>(x, weight, weight.rows, bias_row, 0, y);
-    }
-    if (bias.rows > 1) {
-      cpu::for_each_piece(batch, first, rows, [&](Index row, Index count, Index position) {
-        cpu::add_rows(bias.row(position), bias.stride, y.slice(row, count));
-      });
-    }
+  const auto add_bias = [&](Index first, Index rows) {
+    if (bias.rows <= 1) return;
+    cpu::for_each_piece(batch, first, rows, [&](Index row, Index count, Index position) {
+      cpu::add_rows(bias.row(position), bias.stride, y.slice(row, count));
+    });
+  };
+  if (x.rows < cpu::few_rows) {
+    cpu::product_blocked<S, cpu::Lines::rows, cpu::Right::plain>(x, weight, weight.rows, bias_row, 0, y);
+    return add_bias(0, x.rows);
+  }
+  const auto frame = ctx.frame();
+  const S* const packed = cpu::pack_weight<S, cpu::Right::plain>(ctx, weight);
+  ctx.parallel(ceil_div(x.rows, cpu::linear_block), [&](Index b, Arena&) {
+    const Index first = b * cpu::linear_block, rows = std::min(cpu::linear_block, x.rows - first);
+    cpu::product_packed<S>(x.slice(first, rows), packed, weight.rows, bias_row, 0, y.slice(first, rows));
+    add_bias(first, rows);
   });
 }
 
