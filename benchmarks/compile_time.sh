@@ -9,7 +9,6 @@ compiler=${1:-g++}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-echo '#include <Eigen/Core>' >"$folder/eigen.cpp"
 echo '#include <coyote/coyote.hpp>' >"$folder/umbrella.cpp"
 cat >"$folder/hybrid.cpp" <<'UNIT'
 #include <coyote/coyote.hpp>
@@ -27,8 +26,8 @@ UNIT
 printf '#define COYOTE_WITHOUT_ASSERTIONS\n#include "theory/compile_time_set.hpp"\n' >"$folder/theory.cpp"
 echo '#include "theory/compile_time_set.hpp"' >"$folder/asserted.cpp"
 
-units=(eigen:'Eigen/Core alone' umbrella:'coyote/coyote.hpp alone' hybrid:'a custom hybrid with training')
-flags=(-std=c++20 -O2 -DEIGEN_MPL2_ONLY -Iinclude -Itests -isystem /usr/include/eigen3)
+units=(umbrella:'coyote/coyote.hpp by itself' hybrid:'a custom hybrid with training')
+flags=(-std=c++20 -O2 -Iinclude -Itests)
 if [[ $(basename "$compiler") == nvcc ]]; then
   units=()
   flags=(-std=c++20 -O2 -x cu -Iinclude -Itests)

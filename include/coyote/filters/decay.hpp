@@ -36,11 +36,7 @@ class Taps<DecayFilter, Backend, S> {
 
  public:
   using Saved = NothingSaved;
-  struct State {
-    Matrix<P> sums;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = sums.size() / sequences}; }
-  };
+  using State = RecurrenceState<P>;
 
   constexpr Taps(Index channels, Index, const DecayFilter::Options& options, Path path)
       : path_(path), gain_(1, channels, options.gain), decay_(1, channels, options.decay, false) {}
@@ -70,7 +66,7 @@ class Taps<DecayFilter, Backend, S> {
   constexpr void step(Context<Backend>&, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
     for (Index s = 0; s < u.rows; ++s) {
       for (Index c = 0; c < u.width; ++c) {
-        P& sum = state.sums(s, c);
+        P& sum = state.rows(s, c);
         sum = decay_.value(0, c) * sum + static_cast<P>(u(s, c));
         y(s, c) = static_cast<S>(gain_.value(0, c) * sum);
       }

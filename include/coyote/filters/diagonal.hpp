@@ -52,11 +52,7 @@ class Taps<DiagonalFilter, Backend, S> {
  public:
   using Saved = NothingSaved;
   /// Row sequence * modes + s: mode s of every channel.
-  struct State {
-    Matrix<P> modes;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = modes.size() / sequences}; }
-  };
+  using State = RecurrenceState<P>;
 
   constexpr Taps(Index channels, Index, const DiagonalFilter::Options& options, Path path)
       : path_(path),
@@ -100,7 +96,7 @@ class Taps<DiagonalFilter, Backend, S> {
   constexpr void step(Context<Backend>&, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
     for (Index i = 0; i < u.rows; ++i) {
       for (Index s = 0; s < decay_.rows; ++s) {
-        P* x = state.modes.view().row(i * decay_.rows + s);
+        P* x = state.rows.view().row(i * decay_.rows + s);
         for (Index c = 0; c < u.width; ++c) {
           x[c] = decay_.value(s, c) * x[c] + input_.value(s, c) * static_cast<P>(u(i, c));
           const P part = output_.value(s, c) * x[c];
@@ -185,10 +181,8 @@ class Taps<ComplexDiagonalFilter, Backend, S> {
  public:
   using Saved = NothingSaved;
   /// Rows sequence * 2M + 2n and + 2n + 1: mode n of every channel. `ratio` and `weight` are constants, not counted.
-  struct State {
-    Matrix<P> modes, ratio, weight;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = modes.size() / sequences}; }
+  struct State : RecurrenceState<P> {
+    Matrix<P> ratio, weight;
   };
 
   Taps(Index channels, Index length, const ComplexDiagonalFilter::Options& options, Path path)
@@ -250,10 +244,9 @@ class Taps<ComplexDiagonalFilter, Backend, S> {
   }
 
   State make_state(StateBounds bounds) const {
-    State state{{bounds.sequences * 2 * modes_, log_step_.columns},
+    State state{{{bounds.sequences * 2 * modes_, log_step_.columns}, bounds.sequences},
                 {2 * modes_, log_step_.columns},
-                {2 * modes_, log_step_.columns},
-                bounds.sequences};
+                {2 * modes_, log_step_.columns}};
     Context<Backend> context = make_context<Backend>();
     discretise(context, state.ratio.view(), state.weight.view());
     return state;
@@ -262,8 +255,8 @@ class Taps<ComplexDiagonalFilter, Backend, S> {
     const Rows<const P> ratio = std::as_const(state.ratio).view(), weight = std::as_const(state.weight).view();
     for (Index i = 0; i < u.rows; ++i) {
       for (Index n = 0; n < modes_; ++n) {
-        P* real = state.modes.view().row(2 * (i * modes_ + n));
-        P* imaginary = state.modes.view().row(2 * (i * modes_ + n) + 1);
+        P* real = state.rows.view().row(2 * (i * modes_ + n));
+        P* imaginary = state.rows.view().row(2 * (i * modes_ + n) + 1);
         const P *rr = ratio.row(2 * n), *ri = ratio.row(2 * n + 1), *wr = weight.row(2 * n), *wi = weight.row(2 * n + 1);
         for (Index c = 0; c < u.width; ++c) {
           const P next = rr[c] * real[c] - ri[c] * imaginary[c] + static_cast<P>(u(i, c));

@@ -39,6 +39,14 @@ concept Filter = std::is_empty_v<F> && requires(Index n, const typename F::Optio
 template <class F, class Backend, class S>
 class Taps;
 
+/// The decoding state of a recurrence: as many rows of numbers for every sequence.
+template <class P>
+struct RecurrenceState {
+  Matrix<P> rows;
+  Index sequences = 1;
+  constexpr StateSize size() const { return {.scalars = rows.size() / sequences}; }
+};
+
 namespace detail {
 template <class T>
 concept StoresTaps = requires(const T& taps) {

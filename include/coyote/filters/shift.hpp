@@ -23,13 +23,9 @@ constexpr Cost fir_cost(Index taps, Index channels, Index length) {
   return {.multiplications = channels * products, .additions = channels * (products - length)};
 }
 
-/// The last m - 1 inputs of every sequence; the row of position p at p mod (m - 1).
+/// A state of the last m - 1 inputs of every sequence; the row of position p at p mod (m - 1).
 template <class P>
-struct FirState {
-  Matrix<P> history;
-  Index sequences = 1;
-  constexpr StateSize size() const { return {.scalars = history.size() / sequences}; }
-};
+using FirState = RecurrenceState<P>;
 
 /// y = sum_{t <= min(position, m - 1)} taps[t] * (the input t rows ago), and remembers u.
 template <class P, class S>
@@ -38,11 +34,11 @@ constexpr void fir_step(FirState<P>& state, Index position, Rows<const P> taps, 
   for (Index s = 0; s < u.rows; ++s) {
     for (Index c = 0; c < u.width; ++c) y(s, c) = static_cast<S>(taps(0, c) * static_cast<P>(u(s, c)));
     for (Index t = 1; t <= used; ++t) {
-      const P* then = state.history.view().row(s * memory + (position - t) % memory);
+      const P* then = state.rows.view().row(s * memory + (position - t) % memory);
       for (Index c = 0; c < u.width; ++c) y(s, c) = static_cast<S>(static_cast<P>(y(s, c)) + taps(t, c) * then[c]);
     }
     if (memory > 0) {
-      P* now = state.history.view().row(s * memory + position % memory);
+      P* now = state.rows.view().row(s * memory + position % memory);
       for (Index c = 0; c < u.width; ++c) now[c] = static_cast<P>(u(s, c));
     }
   }

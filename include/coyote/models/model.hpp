@@ -45,7 +45,7 @@ class Model : detail::RequireSupport<M, Backend, S> {
   /// written back.
   template <class V>
   constexpr void visit(V& visitor) {
-    store_.on_host(net_, [&] { net_.visit(visitor); });
+    with_erased<P>(visitor, [this](ParameterVisitor<P>& erased) { store_.on_host(net_, [&] { net_.visit(erased); }); });
   }
   constexpr void enable_gradients() { store_.enable_gradients(net_); }
 
