@@ -74,15 +74,20 @@ void launch_map_rows(Context<Cuda>& context, const F& f, Write write, Rows<S> y)
   COYOTE_CUDA_CHECK_LAUNCH("map_rows");
 }
 
-/// Calls use(N), a constant: the packs in which `width` columns of all `views` can be read and written, as wide as they allow.
-template <class S, class Use, class... Views>
-void with_packs(Index width, Use&& use, Views... views) {
-  constexpr int N = pack_size<S>;
+/// Calls use(N), a constant, for packs of `Bytes` bytes of type S, if `width` columns of all `views` can be read and written in
+/// them, or else for single elements.
+template <class S, int Bytes, class Use, class... Views>
+void with_packs_of(Index width, Use&& use, Views... views) {
+  constexpr int N = Bytes / static_cast<int>(sizeof(S));
   if (width % N == 0 && (reads_packs<N>(views) && ...)) {
     use(std::integral_constant<int, N>{});
   } else {
     use(std::integral_constant<int, 1>{});
   }
+}
+template <class S, class Use, class... Views>
+void with_packs(Index width, Use&& use, Views... views) {
+  with_packs_of<S, 16>(width, use, views...);
 }
 
 /// y (=|+=) f, which reads rows of `views`.

@@ -370,17 +370,6 @@ struct TapGradient {
   }
 };
 
-/// Calls use(N), a constant, for packs of `bytes` bytes where `width` columns of all views allow them.
-template <class S, int Bytes, class Use, class... Views>
-void with_packs_of(Index width, Use&& use, Views... views) {
-  constexpr int N = Bytes / static_cast<int>(sizeof(S));
-  if (width % N == 0 && (reads_packs<N>(views) && ...)) {
-    use(std::integral_constant<int, N>{});
-  } else {
-    use(std::integral_constant<int, 1>{});
-  }
-}
-
 /// How a block of the backward kernel lies: at most 32 packs wide, so that its sums are of many rows.
 inline dim3 sum_block(Index packs) {
   const auto x = static_cast<unsigned>(std::min<Index>(packs, 32));
@@ -393,12 +382,13 @@ void launch_short_convolution(Context<Cuda>& context, const ShortConvolutionProb
   with_packs_of<S, tuning.pack_bytes>(
       y.width,
       [&](auto n) {
+        constexpr int run = n() == 1 ? 4 : tuning.rows;
         const Index packs = y.width / n();
-        const dim3 block = row_block(packs), grid = row_grid(ceil_div(y.rows, tuning.rows), packs);
+        const dim3 block = row_block(packs), grid = row_grid(ceil_div(y.rows, run), packs);
         if (problem.gate.rows > 0) {
-          short_convolution_kernel<K, n(), tuning.rows, true><<<grid, block, 0, context.stream()>>>(problem, y);
+          short_convolution_kernel<K, n(), run, true><<<grid, block, 0, context.stream()>>>(problem, y);
         } else {
-          short_convolution_kernel<K, n(), tuning.rows, false><<<grid, block, 0, context.stream()>>>(problem, y);
+          short_convolution_kernel<K, n(), run, false><<<grid, block, 0, context.stream()>>>(problem, y);
         }
         COYOTE_CUDA_CHECK_LAUNCH("short_convolution");
       },
@@ -412,16 +402,17 @@ void launch_short_convolution_backward(Context<Cuda>& context, const ShortConvol
   with_packs_of<S, tuning.pack_bytes>(
       problem.x.width,
       [&](auto n) {
+        constexpr int run = n() == 1 ? 4 : tuning.rows;
         const Index packs = problem.x.width / n();
         const dim3 block = sum_block(packs);
         // Long walks make few partial sums; as many as keep some six hundred threads busy on each of 132 multiprocessors.
-        const Index columns = ceil_div(packs, block.x), runs = ceil_div(problem.x.rows, tuning.rows);
+        const Index columns = ceil_div(packs, block.x), runs = ceil_div(problem.x.rows, run);
         const Index turns = std::clamp<Index>(runs * packs / (600 * 132), 1, 32);
         const Index blocks = ceil_div(runs, turns * block.y);
         const Rows<float> partial = gradients.sums ? context.make<float>(blocks, (K + 1) * problem.x.width) : Rows<float>();
         const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(columns));
         const auto launch = [&](auto gated) {
-          short_convolution_backward_kernel<K, n(), tuning.rows, gated()>
+          short_convolution_backward_kernel<K, n(), run, gated()>
               <<<grid, block, 0, context.stream()>>>(problem, gradients, static_cast<int>(turns), partial);
         };
         if (problem.gate.rows > 0) {
