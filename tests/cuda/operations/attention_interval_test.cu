@@ -12,7 +12,7 @@ struct Gaps {
   }
   COYOTE_HOST_DEVICE static constexpr Index first_key(Entries<const std::int32_t> index, Index, Index i) {
     const Index token = index[i];
-    return token % 2 == 1 ? i + 1 : i - 10 * token;
+    return token % 2 == 1 ? i + 1 : i < 10 * token ? 0 : i - 10 * token;
   }
 };
 

@@ -102,6 +102,7 @@ class Both {
     }
     device_.upload(host_.data());
   }
+  void upload() { device_.upload(host_.data()); }
   void download() { device_.download(host_.data()); }
   /// Nothing was written beside the view.
   bool kept_outside() const {

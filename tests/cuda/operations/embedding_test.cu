@@ -104,21 +104,22 @@ TEST_CASE_TEMPLATE("Rows gathered and scattered", S, float, bf16) {
   for (const auto& [rows, width, layout] :
        {std::tuple<Index, Index, Layout>{1, 1, {}}, {50, 8, {0, 8}}, {1000, 64, {}}, {77, 35, {1, 3}}}) {
     Random random(7);
-    std::vector<std::int32_t> chosen;
+    std::vector<Index> chosen;
     for (Index i = 0; i < rows; ++i) {
-      if (i % 3 == 1 || rows == 1) chosen.push_back(static_cast<std::int32_t>(i));
+      if (i % 3 == 1 || rows == 1) chosen.push_back(i);
     }
     const auto count = static_cast<Index>(chosen.size());
-    const auto there = on_device(chosen);
+    const cy::cuda::DeviceArray<Index> array(chosen.data(), count);
+    const std::span<const Index> there(array.data(), chosen.size());
     OnDevice<S> x(rows, width, layout, random), some(count, width, layout), y(rows, width, layout);
     Doubles gathered(count, width), scattered(rows, width);
     for (Index n = 0; n < count; ++n) {
       for (Index c = 0; c < width; ++c)
         scattered(chosen[static_cast<std::size_t>(n)], c) = gathered(n, c) = x(chosen[static_cast<std::size_t>(n)], c);
     }
-    gather<S>(context, span_of(there), x.read(), some.view());
+    gather<S>(context, there, x.read(), some.view());
     CHECK(some.now() == gathered.values);
-    scatter<S>(context, span_of(there), some.read(), y.view());
+    scatter<S>(context, there, some.read(), y.view());
     CHECK(y.now() == scattered.values);
   }
 }

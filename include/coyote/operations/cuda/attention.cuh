@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/operations/cuda/attention_mma.cuh"
+#include "coyote/operations/cuda/attention_mma_backward.cuh"
 #include "coyote/operations/cuda/attention_walk.cuh"
 
 namespace coyote::inline v0 {
@@ -14,6 +16,9 @@ void attention(Context<Cuda>& context, const Batch& batch, const cuda::DeviceInd
                Rows<float> log_sum_exp) {
   if (q.empty()) return;
   const auto problem = cuda::attention_problem<S>(context, batch, index, heads, scale, dropout, q, k, v);
+  if constexpr (IntervalPattern<Pattern> && std::is_same_v<S, bf16>) {
+    if (cuda::launch_mma(context, problem, y, log_sum_exp)) return;
+  }
   cuda::launch_walk<cuda::KeysOf<Pattern>, S>(context.stream(), problem, y, log_sum_exp);
 }
 
@@ -27,6 +32,9 @@ void attention_backward(Context<Cuda>& context, const Batch& batch, const cuda::
   const auto frame = context.frame();
   const auto problem = cuda::attention_problem<S>(context, batch, index, heads, scale, dropout, q, k, v);
   const cuda::AttentionErrors<S> errors{y, dy, log_sum_exp, context.template make<float>(q.rows, heads)};
+  if constexpr (IntervalPattern<Pattern> && std::is_same_v<S, bf16>) {
+    if (cuda::launch_mma_backward(context, problem, errors, dq, dk, dv)) return;
+  }
   cuda::launch_walk_backward<cuda::KeysOf<Pattern>, S>(context.stream(), problem, errors, dq, dk, dv);
 }
 

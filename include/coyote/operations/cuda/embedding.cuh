@@ -15,9 +15,9 @@ namespace coyote::inline v0 {
 namespace cuda::inline COYOTE_CUDA_ARCHITECTURES {
 
 /// to[i] = from[rows[i]]
-template <class From>
+template <class From, class Row>
 struct Gather {
-  const std::int32_t* rows;
+  const Row* rows;
   Rows<const From> from;
 
   template <int N>
@@ -27,7 +27,7 @@ struct Gather {
 };
 
 template <int N, class S>
-__global__ void __launch_bounds__(row_threads) scatter_kernel(const std::int32_t* rows, Rows<const S> x, Rows<S> y) {
+__global__ void __launch_bounds__(row_threads) scatter_kernel(const Index* rows, Rows<const S> x, Rows<S> y) {
   const Index column = Index{blockIdx.y * blockDim.x + threadIdx.x} * N;
   const Index row = Index{blockIdx.x} * blockDim.y + threadIdx.y;
   if (column < x.width && row < x.rows) store<N>(y.row(rows[row]) + column, load<N>(x.row(row) + column));
@@ -183,7 +183,7 @@ inline SortedRows sort_rows(Context<Cuda>& context, std::span<const Token> token
 /// y[i] = table[tokens[i]]
 template <class S>
 void embed(Context<Cuda>& context, std::span<const Token> tokens, Rows<const float> table, Rows<S> y) {
-  cuda::map_rows(context, cuda::Gather<float>{tokens.data(), table}, Write::overwrite, y, table);
+  cuda::map_rows(context, cuda::Gather<float, Token>{tokens.data(), table}, Write::overwrite, y, table);
 }
 
 /// dtable[tokens[i]] += dy[i], in the order of rows. Floor: dy once, and the table's touched rows twice.
@@ -222,13 +222,13 @@ void add_positions_backward(Context<Cuda>& context, const Batch& batch, Rows<con
 
 /// y[n] = x[rows[n]]
 template <class S>
-void gather(Context<Cuda>& context, std::span<const std::int32_t> rows, Rows<const S> x, Rows<S> y) {
-  cuda::map_rows(context, cuda::Gather<S>{rows.data(), x}, Write::overwrite, y, x);
+void gather(Context<Cuda>& context, std::span<const Index> rows, Rows<const S> x, Rows<S> y) {
+  cuda::map_rows(context, cuda::Gather<S, Index>{rows.data(), x}, Write::overwrite, y, x);
 }
 
 /// y[rows[n]] = x[n], and 0 elsewhere; `rows` ascends.
 template <class S>
-void scatter(Context<Cuda>& context, std::span<const std::int32_t> rows, Rows<const S> x, Rows<S> y) {
+void scatter(Context<Cuda>& context, std::span<const Index> rows, Rows<const S> x, Rows<S> y) {
   clear<S>(context, y);
   if (x.empty()) return;
   cuda::with_packs<S>(

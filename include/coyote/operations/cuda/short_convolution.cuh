@@ -356,7 +356,7 @@ struct GateGradient {
 };
 /// x[row - tap] times the gradient of `row`.
 template <class S>
-struct TapGradient {
+struct ShortTapGradient {
   Sequences sequences;
   std::int32_t tap;
   Rows<const S> x;
@@ -480,7 +480,7 @@ void short_convolution_backward(Context<Cuda>& context, const Batch& batch, Rows
     }
     cuda::map_rows(context, cuda::ShortConvolutionInputGradient<S>{problem, dy}, write, dx, taps, gate, dy);
     for (Index k = 0; k < dtaps.rows; ++k) {
-      cuda::sum_rows<S>(context, x.rows, cuda::TapGradient<S>{problem.sequences, static_cast<std::int32_t>(k), x, gradient},
+      cuda::sum_rows<S>(context, x.rows, cuda::ShortTapGradient<S>{problem.sequences, static_cast<std::int32_t>(k), x, gradient},
                         dtaps.slice(k, 1), x, dy, gate);
     }
     cuda::sum_rows<S>(context, x.rows, gradient, one_dbias, dy, gate);
