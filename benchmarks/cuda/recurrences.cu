@@ -8,6 +8,7 @@
 #include "coyote/operations/cuda/embedding.cuh"
 #include "coyote/operations/cuda/norm.cuh"
 #include "coyote/operations/cuda/short_convolution.cuh"
+#include "coyote/operations/cuda/wkv.cuh"
 #include "timing.cuh"
 
 namespace {
@@ -53,6 +54,34 @@ void short_convolution_rows(Index sequences, Index length, Index width, bool gat
                                      Write::overwrite, gate_of(dgate, turn), dtaps[0], dbias[0]);
   });
   report(name + " backward", shape_name(sequences, length, width), backward, (gated ? 5 : 3) * bytes, rate);
+}
+
+template <class S>
+void wkv_rows(Index sequences, Index length, Index width) {
+  const std::string name = std::string("wkv ") + scalar_name<S>();
+  if (!chosen(name)) return;
+  const Index rows = sequences * length;
+  const double bytes = static_cast<double>(rows * width) * sizeof(S);
+  const Index turns = turns_for(3 * bytes);
+  const cy::Batch batch{.sequences = sequences, .length = length};
+  Turns<S> k(turns, rows, width), v(turns, rows, width), y(turns, rows, width), dy(turns, rows, width), dk(turns, rows, width);
+  Turns<float> decay(1, 1, width), bonus(1, 1, width), ddecay(1, 1, width), dbonus(1, 1, width);
+  Turns<float> checkpoints(turns, wkv_checkpoints(*context, batch), 3 * width);
+  const auto forward = [&](bool training) {
+    return median_ms(*context, [&](Index turn) {
+      turn %= turns;
+      wkv<S>(*context, batch, decay[0], bonus[0], k[turn], v[turn], y[turn], training ? checkpoints[turn] : Rows<float>());
+    });
+  };
+  const double states = 12.0 * static_cast<double>(checkpoints[0].rows * width);
+  report(name + " forward, training", shape_name(sequences, length, width), forward(true), 3 * bytes + states, rate);
+  report(name + " forward", shape_name(sequences, length, width), forward(false), 3 * bytes, rate);
+  const double backward = median_ms(*context, [&](Index turn) {
+    turn %= turns;
+    wkv_backward<S>(*context, batch, decay[0], bonus[0], k[turn], v[turn], checkpoints[turn], dy[turn], dk[turn], y[turn],
+                    ddecay[0], dbonus[0]);
+  });
+  report(name + " backward", shape_name(sequences, length, width), backward, 5 * bytes + states, rate);
 }
 
 template <class S>
@@ -128,6 +157,11 @@ void all() {
     short_convolution_rows<S, 4>(512, 128, 128, gated);
     short_convolution_rows<S, 3>(1024, 64, 64, gated);
   }
+  wkv_rows<S>(64, 1024, 768);
+  wkv_rows<S>(8, 4096, 1024);
+  wkv_rows<S>(8, 16384, 768);
+  wkv_rows<S>(1, 65536, 768);
+  wkv_rows<S>(512, 128, 128);
   for (const Index width : {64, 512, 1024}) norm_rows<S>(65536, width);
   for (const Index width : {64, 512}) {
     embedding_rows<S>(65536, 8192, width, false);
