@@ -218,6 +218,15 @@ class ParameterStore {
   List<Segment> segments_;
 };
 
+/// What a model makes before a pass, for backends whose products read parameters in the type S of activations.
+template <class S, class Backend>
+class RoundedParameters {
+ public:
+  template <class C, class Store>
+  constexpr RoundedParameters(C&, const Store&) {}
+  constexpr ~RoundedParameters() {}
+};
+
 /// Gives every parameter of `layer` its initial value. Made on the host in double, then rounded: the same numbers on
 /// every backend and for every scalar. The parameters are where the host can write them (see ParameterStore::on_host).
 template <class L>

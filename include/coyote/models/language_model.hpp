@@ -131,6 +131,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     const auto frame = context.frame();
     const Resident<Backend> resident(context, batch);
     const Batch& here = resident;
+    const RoundedParameters<S, Backend> rounded(context, store_);
     Saved saved;
     run(context, here, saved);
     return cross_entropy<S>(context, saved.hidden, embedding_.view(), here.resident_labels(), predicted, losses, Rows<S>{},
@@ -148,6 +149,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     const auto frame = context.frame();
     const Resident<Backend> resident(context, batch);
     const Batch& here = resident;
+    const RoundedParameters<S, Backend> rounded(context, store_);
     const ModeScope mode(context, Mode::training);
     context.auxiliary_loss = 0;
     run(context, here, saved);
@@ -171,6 +173,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     require_shape("LanguageModel::logits", "an output", y, batch.rows(), options_.vocabulary);
     const auto frame = context.frame();
     const Resident<Backend> resident(context, batch);
+    const RoundedParameters<S, Backend> rounded(context, store_);
     Saved saved;
     run(context, resident, saved);
     head_logits<S>(context, saved.normed, embedding_.view(), y);
