@@ -19,9 +19,9 @@ constexpr void store_rows(C& context, const Step& at, Rows<const S> x, Rows<para
   });
 }
 
-/// y = sum_{t = 0 .. min(position, taps.rows - 1)} taps[t] * (the input t rows ago) + bias, and remembers u: a convolution, row by
-/// row. history [sequences * memory, width] with memory >= taps.rows - 1 holds the row of position p of sequence s at s * memory +
-/// p mod memory. bias: 0, 1 or one row per position.
+/// y = sum_{t = 0 .. min(position, taps.rows - 1)} taps[t] * (the input t rows ago) + bias, and remembers u: a convolution, row
+/// by row. history [sequences * memory, width] with memory >= taps.rows - 1 holds the row of position p of sequence s at s *
+/// memory + p mod memory. bias: 0, 1 or one row per position.
 template <class S, RowContext C>
 constexpr void convolution_step(C& context, const Step& at, Rows<const parameter_t<S>> taps, Rows<const parameter_t<S>> bias,
                                 Rows<parameter_t<S>> history, Rows<const S> u, Rows<S> y) {

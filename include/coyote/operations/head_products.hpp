@@ -24,7 +24,22 @@ constexpr void outer_product(C& context, Rows<const S> a, Rows<const S> b, Rows<
 /// da[g*E + i] = sum_j dy[(g*E + i)*F + j] b[g*F + j], db[g*F + j] = sum_i dy[(g*E + i)*F + j] a[g*E + i].
 template <class S, Index E, Index F, RowContext C>
 constexpr void outer_product_backward(C& context, Rows<const S> a, Rows<const S> b, Rows<const S> dy, Rows<S> da, Rows<S> db) {
-  BODY_OUTER
+  context.for_rows(dy.rows, 2 * dy.width, [&](Index row) {
+    const S *left = a.row(row), *right = b.row(row), *from = dy.row(row);
+    S *dleft = da.row(row), *dright = db.row(row);
+    for (Index g = 0; g < a.width / E; ++g) {
+      for (Index i = 0; i < E; ++i) {
+        const S* gradient = from + (g * E + i) * F;
+        S sum = gradient[0] * right[g * F];
+        for (Index j = 1; j < F; ++j) sum += gradient[j] * right[g * F + j];
+        dleft[g * E + i] = sum;
+        for (Index j = 0; j < F; ++j) {
+          const S part = gradient[j] * left[g * E + i];
+          dright[g * F + j] = i == 0 ? part : dright[g * F + j] + part;
+        }
+      }
+    }
+  });
 }
 
 /// y[g*F + j] = sum_i a[g*E + i] * b[(g*E + i)*F + j] in every row.
