@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "coyote/core/cuda/context.cuh"
+#include "coyote/core/cuda/storage.cuh"
 #include "coyote/operations/cuda/pack.cuh"
 #include "coyote/operations/rowwise.hpp"
 
@@ -156,13 +157,9 @@ struct Product {
 struct Total {
   __device__ float operator()(float a, float b) const { return a + b; }
 };
-struct Zero {
-  template <int N>
-  __device__ Pack<N> operator()(std::int32_t, std::int32_t) const {
-    return make_pack<N>([](int) { return 0.0f; });
-  }
+struct Complement {
+  __device__ float operator()(float x) const { return 1.0f - x; }
 };
-
 }  // namespace cuda::inline COYOTE_CUDA_ARCHITECTURES
 
 /// y = x
@@ -197,6 +194,12 @@ void multiply(Context<Cuda>& context, Rows<const S> a, Rows<const S> b, Rows<S> 
 template <class S>
 void add(Context<Cuda>& context, Rows<const S> a, Rows<const S> b, Rows<S> y) {
   cuda::map_elements(context, cuda::Total{}, Write::overwrite, y, a, b);
+}
+
+/// y = 1 - x
+template <class S>
+void complement(Context<Cuda>& context, Rows<const S> x, Rows<S> y) {
+  cuda::map_elements(context, cuda::Complement{}, Write::overwrite, y, x);
 }
 
 }  // namespace coyote::inline v0
