@@ -64,7 +64,7 @@ class Layer<TokenShift<Copies>, Backend, S> {
     saved.u = u;
     const auto frame = context.frame();
     Tensor<Backend, P> rest = context.template make<P>(Copies, width_);
-    complement(context, rest);
+    complements(context, rest);
     for (Index n = 0; n < Copies; ++n) {
       token_shift<S>(context, batch, u, mix_[n].view(), Rows<P>(rest).slice(n, 1), y.columns(n * width_, width_));
     }
@@ -73,7 +73,7 @@ class Layer<TokenShift<Copies>, Backend, S> {
                           Saved& saved) const {
     const auto frame = context.frame();
     Tensor<Backend, P> rest = context.template make<P>(Copies, width_);
-    complement(context, rest);
+    complements(context, rest);
     for (Index n = 0; n < Copies; ++n) {
       token_shift_backward<S>(context, batch, saved.u, mix_[n].view(), Rows<P>(rest).slice(n, 1), dy.columns(n * width_, width_),
                               du, n > 0 && write == Write::overwrite ? Write::add : write, mix_[n].gradient);
@@ -91,8 +91,8 @@ class Layer<TokenShift<Copies>, Backend, S> {
 
  private:
   /// 1 - mix, of every copy.
-  constexpr void complement(Context<Backend>& context, Rows<P> rest) const {
-    for (Index n = 0; n < Copies; ++n) coyote::complement<P>(context, mix_[n].view(), rest.slice(n, 1));
+  constexpr void complements(Context<Backend>& context, Rows<P> rest) const {
+    for (Index n = 0; n < Copies; ++n) complement<P>(context, mix_[n].view(), rest.slice(n, 1));
   }
 
   Path path_;
