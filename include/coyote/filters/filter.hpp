@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/core/mixer.hpp"
+#include "coyote/core/storage.hpp"
 #include "coyote/operations/rowwise.hpp"
 
 namespace coyote::inline v0 {
@@ -40,9 +41,9 @@ template <class F, class Backend, class S>
 class Taps;
 
 /// The decoding state of a recurrence: as many rows of numbers for every sequence.
-template <class P>
+template <class Backend, class P>
 struct RecurrenceState {
-  Matrix<P> rows;
+  Storage<Backend, P> rows;
   Index sequences = 1;
   constexpr StateSize size() const { return {.scalars = rows.size() / sequences}; }
 };

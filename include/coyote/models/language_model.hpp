@@ -9,6 +9,7 @@
 #include "coyote/mixers/norm.hpp"
 #include "coyote/mixers/positions.hpp"
 #include "coyote/operations/embedding.hpp"
+#include "coyote/operations/select.hpp"
 
 namespace coyote::inline v0 {
 
@@ -144,7 +145,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     const Batch& here = resident;
     const RoundedParameters<S, Backend> rounded(context, store_);
     const ModeScope mode(context, Mode::training);
-    context.auxiliary_loss = 0;
+    clear_penalties(context);
     run(context, here, saved);
     const Index width = options_.width, labels = static_cast<Index>(here.labels.size());
     Tensor<Backend, S> dhidden = context.template make<S>(labels, width);
