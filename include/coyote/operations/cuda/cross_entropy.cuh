@@ -4,6 +4,7 @@
 #include <cfloat>
 #include <span>
 
+#include "coyote/operations/cuda/cross_entropy_wgmma.cuh"
 #include "coyote/operations/cuda/linear.cuh"
 
 namespace coyote::inline v0 {
@@ -111,6 +112,41 @@ void product(Context<Cuda>& context, Operand<T> a, Operand<T> b, Rows<C> c, Inde
   }
 }
 
+/// Terms of the loss, likeliest entries and gradients, as cross_entropy gives them, by products with scores in memory, for as
+/// many rows at a time as fit into the cache. Any device, type and width.
+template <class S>
+void product_cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> embedding, const Token* labels,
+                           Token* predicted, double* losses, Rows<S> dhidden, Rows<float> dembedding) {
+  const Index rows = hidden.rows, vocabulary = embedding.rows;
+  const bool wants_slopes = dhidden.rows > 0;
+  const Index most = std::max<Index>(64, loss_bytes / (vocabulary * static_cast<Index>(sizeof(float))) / 64 * 64);
+  const Index chunk = std::min(rows, most);
+  const Rows<const S> table = in_type<S>(context, embedding);
+  const Rows<float> scores = context.make<float>(chunk, vocabulary);
+  Rows<S> slopes;
+  if constexpr (std::is_same_v<S, float>) {
+    slopes = scores;
+  } else if (wants_slopes) {
+    slopes = context.make<S>(chunk, vocabulary);
+  }
+  const float weight = static_cast<float>(1 / static_cast<double>(rows));
+  for (Index first = 0; first < rows; first += chunk) {
+    const Index count = std::min(chunk, rows - first);
+    const Rows<const S> here = hidden.slice(first, count);
+    product<S, float>(context, Operand<S>::of(here), Operand<S>::transposed(table), scores.slice(0, count), hidden.width, false);
+    row_losses_kernel<S><<<static_cast<unsigned>(count), 256, 0, context.stream()>>>(
+        scores.data, static_cast<int>(vocabulary), labels + first, weight, losses + first,
+        predicted == nullptr ? nullptr : predicted + first, wants_slopes ? slopes.data : nullptr);
+    COYOTE_CUDA_CHECK_LAUNCH("row_losses");
+    if (!wants_slopes) continue;
+    const Rows<const S> d = slopes.slice(0, count);
+    product<S, S>(context, Operand<S>::of(d), Operand<S>::of(table), dhidden.slice(first, count), vocabulary, false);
+    if (dembedding.rows > 0) {
+      product<S, float>(context, Operand<S>::transposed(d), Operand<S>::of(here), dembedding, count, true);
+    }
+  }
+}
+
 }  // namespace cuda
 
 /// logits = hidden embedding^T in float. hidden [n, D], embedding [V, D], logits [n, V].
@@ -127,46 +163,25 @@ void head_logits(Context<Cuda>& context, Rows<const S> hidden, Rows<const float>
 /// device. hidden [n, D]; embedding [V, D]; all spans lie on the device, and labels are in 0 .. V - 1 (who brings them checks).
 /// predicted (may be empty) receives the likeliest entry of each row, the first of equals; losses (may be empty) each row's
 /// term. dhidden [n, D] is overwritten with the gradient of the mean, dembedding [V, D] is added to; both have 0 rows when only
-/// the loss is wanted. Scores exist for as many rows at a time as fit into the cache.
-/// 2 n V D flop forward, 6 n V D with gradients.
+/// the loss is wanted. On Hopper bf16 scores of widths up to 256 never reach memory (2 n V D flop forward, 8 n V D with gradients);
+/// elsewhere they exist for as many rows at a time as fit into the cache (2 and 6 n V D flop).
 template <class S>
 cuda::Result cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> embedding,
                           std::span<const Token> labels, std::span<Token> predicted, std::span<double> losses, Rows<S> dhidden,
                           Rows<float> dembedding) {
   using namespace cuda;
-  const Index rows = hidden.rows, vocabulary = embedding.rows;
+  const Index rows = hidden.rows;
   if (static_cast<Index>(labels.size()) != rows || rows < 1) {
     throw Error("cross entropy", "one label per row and at least one row", words(labels.size(), " labels for ", rows, " rows"));
   }
-  const bool wants_slopes = dhidden.rows > 0;
   const auto frame = context.frame();
-  const Index most = std::max<Index>(64, loss_bytes / (vocabulary * static_cast<Index>(sizeof(float))) / 64 * 64);
-  const Index chunk = std::min(rows, most);
-  double* terms = losses.empty() ? context.make<double>(1, rows).data : losses.data();
-  const Rows<const S> table = in_type<S>(context, embedding);
-  const Rows<float> scores = context.make<float>(chunk, vocabulary);
-  Rows<S> slopes;
-  if constexpr (std::is_same_v<S, float>) {
-    slopes = scores;
-  } else if (wants_slopes) {
-    slopes = context.make<S>(chunk, vocabulary);
+  double* const terms = losses.empty() ? context.make<double>(1, rows).data : losses.data();
+  Token* const found = predicted.empty() ? nullptr : predicted.data();
+  bool done = false;
+  if constexpr (std::is_same_v<S, bf16>) {
+    done = wgmma_cross_entropy(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding);
   }
-  const float weight = static_cast<float>(1 / static_cast<double>(rows));
-  for (Index first = 0; first < rows; first += chunk) {
-    const Index count = std::min(chunk, rows - first);
-    const Rows<const S> here = hidden.slice(first, count);
-    product<S, float>(context, Operand<S>::of(here), Operand<S>::transposed(table), scores.slice(0, count), hidden.width, false);
-    row_losses_kernel<S><<<static_cast<unsigned>(count), 256, 0, context.stream()>>>(
-        scores.data, static_cast<int>(vocabulary), labels.data() + first, weight, terms + first,
-        predicted.empty() ? nullptr : predicted.data() + first, wants_slopes ? slopes.data : nullptr);
-    COYOTE_CUDA_CHECK_LAUNCH("row_losses");
-    if (!wants_slopes) continue;
-    const Rows<const S> d = slopes.slice(0, count);
-    product<S, S>(context, Operand<S>::of(d), Operand<S>::of(table), dhidden.slice(first, count), vocabulary, false);
-    if (dembedding.rows > 0) {
-      product<S, float>(context, Operand<S>::transposed(d), Operand<S>::of(here), dembedding, count, true);
-    }
-  }
+  if (!done) product_cross_entropy<S>(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding);
   const Result loss = context.value(Slot::loss);
   add_parts_kernel<double><<<1, 256, 0, context.stream()>>>(terms, rows, 1 / static_cast<double>(rows), loss.data());
   COYOTE_CUDA_CHECK_LAUNCH("add_parts");
