@@ -96,9 +96,8 @@ void run_shape(Context<Cuda>& context, Index rows, Index width, bool once = fals
     for (int i = 0; i < 2; ++i) cross_entropy<bf16>(context, h(i), e(i), wanted, found, {}, dh(i), de(i));
     return context.synchronise();
   }
-  report("cross_entropy_forward", 1, [&](int set) {
-    cross_entropy<bf16>(context, h(set), e(set), wanted, found, {}, Rows<bf16>(), Rows<float>());
-  });
+  report("cross_entropy_forward", 1,
+         [&](int set) { cross_entropy<bf16>(context, h(set), e(set), wanted, found, {}, Rows<bf16>(), Rows<float>()); });
   report("cross_entropy", 3, [&](int set) { cross_entropy<bf16>(context, h(set), e(set), wanted, found, {}, dh(set), de(set)); });
   for (const Index chunk : {768, 1024, 2048, 4096, 8192}) {
     if (chunk > rows) continue;

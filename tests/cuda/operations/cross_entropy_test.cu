@@ -27,9 +27,7 @@ struct Case {
   std::vector<Token> labels;
 
   explicit Case(Problem p)
-      : problem(p),
-        hidden(random_matrix<S>(p.rows, p.width, 1)),
-        table(random_matrix<S>(p.vocabulary, p.width, 2, p.scale)) {
+      : problem(p), hidden(random_matrix<S>(p.rows, p.width, 1)), table(random_matrix<S>(p.vocabulary, p.width, 2, p.scale)) {
     const Stream draws(Seed{3}, Purpose::test);
     for (Index i = 0; i < p.rows; ++i) {
       labels.push_back(static_cast<Token>(draws.below(static_cast<std::uint64_t>(i), static_cast<std::uint64_t>(p.vocabulary))));
@@ -69,8 +67,8 @@ Found find(const Case<S>& c, Path path = Path::chosen) {
   const Rows<S> dh = dhidden.view().columns(before, width);
   Found found;
   if (path == Path::chosen) {
-    found.loss = cross_entropy<S>(context, h, table, {labels.data(), size}, {predicted.data(), size}, {losses.data(), size}, dh,
-                                  dtable);
+    found.loss =
+        cross_entropy<S>(context, h, table, {labels.data(), size}, {predicted.data(), size}, {losses.data(), size}, dh, dtable);
     const double only = cross_entropy<S>(context, h, table, {labels.data(), size}, {}, {}, Rows<S>(), Rows<float>());
     CHECK((only == found.loss || (std::isnan(only) && std::isnan(found.loss))));
   } else {

@@ -95,8 +95,8 @@ inline constexpr int held_fours = 8;  ///< what a thread of held_row_losses_kern
 /// The same for rows of at most 8192 scores, in fours: each is read and its exponential made once. The label's own score joins
 /// the sum last, so that small losses do not cancel.
 template <class S>
-__global__ void __launch_bounds__(256) held_row_losses_kernel(const float* scores, int vocabulary, const Token* labels, float weight,
-                                                              double* losses, Token* predicted, S* slopes) {
+__global__ void __launch_bounds__(256) held_row_losses_kernel(const float* scores, int vocabulary, const Token* labels,
+                                                              float weight, double* losses, Token* predicted, S* slopes) {
   constexpr int threads = 256;
   const Index row = blockIdx.x;
   const float* const own = scores + row * vocabulary;
@@ -153,8 +153,9 @@ __global__ void __launch_bounds__(256) held_row_losses_kernel(const float* score
   others = block_sum<threads>(others);
   const float total = others + __expf(label_score - most);
   if (threadIdx.x == 0) {
-    losses[row] = label_score == most ? log1p(static_cast<double>(others))
-                                      : log(static_cast<double>(total)) + (static_cast<double>(most) - static_cast<double>(label_score));
+    losses[row] = label_score == most
+                      ? log1p(static_cast<double>(others))
+                      : log(static_cast<double>(total)) + (static_cast<double>(most) - static_cast<double>(label_score));
     if (predicted != nullptr) predicted[row] = best < vocabulary ? best : 0;
   }
   if (slopes == nullptr) return;
@@ -249,12 +250,12 @@ void head_logits(Context<Cuda>& context, Rows<const S> hidden, Rows<const float>
 /// device. hidden [n, D]; embedding [V, D]; all spans lie on the device, and labels are in 0 .. V - 1 (who brings them checks).
 /// predicted (may be empty) receives the likeliest entry of each row, the first of equals; losses (may be empty) each row's
 /// term. dhidden [n, D] is overwritten with the gradient of the mean, dembedding [V, D] is added to; both have 0 rows when only
-/// the loss is wanted. On Hopper bf16 scores of widths up to 256 never reach memory (2 n V D flop forward, 8 n V D with gradients);
-/// elsewhere they exist for as many rows at a time as fit into the cache (2 and 6 n V D flop).
+/// the loss is wanted. On Hopper bf16 scores of widths up to 256 never reach memory (2 n V D flop forward, 8 n V D with
+/// gradients); elsewhere they exist for as many rows at a time as fit into the cache (2 and 6 n V D flop).
 template <class S>
 cuda::Result cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> embedding,
-                          std::span<const Token> labels, std::span<Token> predicted, std::span<double> losses, Rows<S> dhidden,
-                          Rows<float> dembedding) {
+                           std::span<const Token> labels, std::span<Token> predicted, std::span<double> losses, Rows<S> dhidden,
+                           Rows<float> dembedding) {
   using namespace cuda;
   const Index rows = hidden.rows;
   if (static_cast<Index>(labels.size()) != rows || rows < 1) {
@@ -263,12 +264,12 @@ cuda::Result cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<co
   const auto frame = context.frame();
   double* const terms = losses.empty() ? context.make<double>(1, rows).data : losses.data();
   Token* const found = predicted.empty() ? nullptr : predicted.data();
-  bool done = false;
-  if constexpr (std::is_same_v<S, bf16>) {
-    done = wgmma_cross_entropy(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding);
-  }
-  if (!done) product_cross_entropy<S>(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding);
   const Result loss = context.value(Slot::loss);
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (wgmma_cross_entropy(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding, loss.data()))
+      return loss;
+  }
+  product_cross_entropy<S>(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding);
   add_parts_kernel<double><<<1, 256, 0, context.stream()>>>(terms, rows, 1 / static_cast<double>(rows), loss.data());
   COYOTE_CUDA_CHECK_LAUNCH("add_parts");
   return loss;

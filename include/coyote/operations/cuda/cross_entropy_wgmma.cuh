@@ -68,7 +68,7 @@ constexpr LossCut loss_cut(int kept_blocks, int tiles, int slots) {
 
 /// What a pass over part of the table found out about a row: sums are of exp2(s log2(e) - shift); the largest score, and its
 /// place: the tile times 8, plus the thread of four that held its columns 8 m + 2 t and 8 m + 2 t + 1, or 4 for more than one.
-struct RowPart {
+struct alignas(16) RowPart {
   float shift, total, best;
   int place;
 };
@@ -492,7 +492,7 @@ __global__ void __launch_bounds__(256) finish_rows_kernel(RowEnds r) {
     const float factor = exp2_fast(mine.shift - log_sum), rest = -expm1f(-loss);
     float sum[own] = {};
     const float* from = r.sums + Index{row} * Width + lane * own;
-#pragma unroll 4
+#pragma unroll 8
     for (int p = 0; p < r.parts; ++p) {
       const float f = __shfl_sync(0xFFFFFFFFu, factor, p);
       float x[own];
@@ -602,10 +602,11 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
 #endif
 }
 
-/// dtable[v, :] += weight * (sums[0, v, :] + sums[1, v, :] + ...)
+/// dtable[v, :] += weight * (sums[0, v, :] + sums[1, v, :] + ...); the last block works out the loss, the mean of all terms.
 template <int Width>
-__global__ void __launch_bounds__(256)
-    add_table_parts_kernel(const float* sums, int parts, Index padded, float weight, Rows<float> dtable) {
+__global__ void __launch_bounds__(256) add_table_parts_kernel(const float* sums, int parts, Index padded, float weight,
+                                                              Rows<float> dtable, const double* losses, int rows, double* loss) {
+  if (blockIdx.x == gridDim.x - 1) return add_parts(losses, rows, 1 / static_cast<double>(rows), loss);
   const Index at = (Index{blockIdx.x} * 256 + threadIdx.x) * 4, v = at / Width;
   const int c = static_cast<int>(at % Width);
   if (v >= dtable.rows || c >= dtable.width) return;
@@ -626,10 +627,10 @@ __global__ void __launch_bounds__(256)
   }
 }
 
-/// Terms of the loss, likeliest entries and gradients, as cross_entropy gives them.
+/// The loss, its terms, likeliest entries and gradients, as cross_entropy gives them.
 template <int Width>
 void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden, Rows<const float> table, const Token* labels,
-                                Token* predicted, double* losses, Rows<bf16> dhidden, Rows<float> dtable) {
+                                Token* predicted, double* losses, Rows<bf16> dhidden, Rows<float> dtable, double* loss) {
   constexpr LossShape shape = loss_shape(Width);
   constexpr Index kept = 64 * shape.groups;
   const cudaStream_t stream = context.stream();
@@ -658,8 +659,8 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
         arguments...);
     check(cudaGetLastError(), name, __FILE__, __LINE__);
   };
-  pass(slopes ? &wgmma_row_parts<Width, true> : &wgmma_row_parts<Width, false>, "launch of wgmma_row_parts", row_blocks, cut, hidden_tiles, table_tiles, labels, rows, vocabulary, cut,
-       label_scores, row_parts, sums);
+  pass(slopes ? &wgmma_row_parts<Width, true> : &wgmma_row_parts<Width, false>, "launch of wgmma_row_parts", row_blocks, cut,
+       hidden_tiles, table_tiles, labels, rows, vocabulary, cut, label_scores, row_parts, sums);
 
   const RowEnds ends{.row_parts = row_parts,
                      .sums = sums,
@@ -680,23 +681,27 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
   void (*const finish)(RowEnds) = slopes ? &finish_rows_kernel<Width, true> : &finish_rows_kernel<Width, false>;
   finish<<<static_cast<unsigned>(ceil_div(padded_rows, 8)), 256, 0, stream>>>(ends);
   COYOTE_CUDA_CHECK_LAUNCH("finish_rows");
-  if (!slopes || dtable.rows == 0) return;
+  if (!slopes || dtable.rows == 0) {
+    add_parts_kernel<double><<<1, 256, 0, stream>>>(losses, rows, 1 / static_cast<double>(rows), loss);
+    COYOTE_CUDA_CHECK_LAUNCH("add_parts");
+    return;
+  }
 
   const LossCut row_cut = loss_cut(table_blocks, static_cast<int>(ceil_div(rows, 64)), slots);
   float* const table_sums = context.make<float>(row_cut.parts() * padded_entries, Width).data;
   pass(wgmma_table_parts<Width>, "launch of wgmma_table_parts", table_blocks, row_cut, hidden_tiles, table_tiles, terms, row_cut,
        table_sums);
-  add_table_parts_kernel<Width><<<static_cast<unsigned>(ceil_div(vocabulary * Index{Width} / 4, 256)), 256, 0, stream>>>(
-      table_sums, row_cut.parts(), padded_entries, ends.weight, dtable);
+  add_table_parts_kernel<Width><<<static_cast<unsigned>(ceil_div(vocabulary * Index{Width} / 4, 256) + 1), 256, 0, stream>>>(
+      table_sums, row_cut.parts(), padded_entries, ends.weight, dtable, losses, rows, loss);
   COYOTE_CUDA_CHECK_LAUNCH("add_table_parts");
 }
 
 /// False when the device or the width does not suit: the general path takes over.
 inline bool wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden, Rows<const float> table, const Token* labels,
-                                Token* predicted, double* losses, Rows<bf16> dhidden, Rows<float> dtable) {
+                                Token* predicted, double* losses, Rows<bf16> dhidden, Rows<float> dtable, double* loss) {
   if (!context.limits().is_hopper() || hidden.width > 256 || hidden.rows > (1 << 24) || table.rows > (1 << 24)) return false;
   const auto launch = [&](auto width) {
-    launch_wgmma_cross_entropy<decltype(width)::value>(context, hidden, table, labels, predicted, losses, dhidden, dtable);
+    launch_wgmma_cross_entropy<decltype(width)::value>(context, hidden, table, labels, predicted, losses, dhidden, dtable, loss);
   };
   if (hidden.width <= 64) {
     launch(std::integral_constant<int, 64>{});
