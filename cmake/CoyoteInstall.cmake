@@ -9,6 +9,8 @@ install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/coyote DESTINATION ${CMAKE_INSTA
                                                                                                 PATTERN "*.cuh")
 install(TARGETS coyote EXPORT coyoteTargets)
 install(EXPORT coyoteTargets NAMESPACE coyote:: DESTINATION ${coyote_cmake_dir})
+install(TARGETS coyote_cuda EXPORT coyoteCudaTargets)
+install(EXPORT coyoteCudaTargets NAMESPACE coyote:: DESTINATION ${coyote_cmake_dir})
 
 configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/coyoteConfig.cmake.in
                               ${PROJECT_BINARY_DIR}/coyoteConfig.cmake INSTALL_DESTINATION ${coyote_cmake_dir})

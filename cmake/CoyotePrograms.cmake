@@ -7,9 +7,21 @@ if(COYOTE_NATIVE)
   target_compile_options(coyote_own INTERFACE -march=native)
 endif()
 
+# The same for units that nvcc compiles. Warnings of the host's compiler leave out -Wconversion: nvcc's own stubs have some.
+add_library(coyote_own_cuda INTERFACE)
+target_link_libraries(coyote_own_cuda INTERFACE coyote::cuda)
+target_compile_options(coyote_own_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings
+                                                 -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror>)
+
 # coyote_add_program(<target> <source>...): one executable from its sources.
 function(coyote_add_program target source)
   add_executable(${target} ${source} ${ARGN})
   target_link_libraries(${target} PRIVATE coyote_own)
   set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
+endfunction()
+
+# coyote_add_cuda_program(<target> <source>...): one executable from .cu units.
+function(coyote_add_cuda_program target source)
+  add_executable(${target} ${source} ${ARGN})
+  target_link_libraries(${target} PRIVATE coyote_own_cuda)
 endfunction()

@@ -27,7 +27,7 @@
 #include "coyote/filters/shared.hpp"
 #include "coyote/filters/shift.hpp"
 #include "coyote/filters/skip.hpp"
-#include "coyote/lowering/cpu.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/mixers/activations.hpp"
 #include "coyote/mixers/attention.hpp"
 #include "coyote/mixers/dropout.hpp"

@@ -2,7 +2,7 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/combinators/sum.hpp"
-#include "coyote/lowering/cpu.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/models/model.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "support/conformance.hpp"

@@ -5,7 +5,7 @@
 #include <limits>
 
 #include "coyote/architectures/coyote.hpp"
-#include "coyote/lowering/cpu.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/mixers/attention.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "coyote/operations/reference/operations.hpp"
@@ -221,7 +221,7 @@ TEST_CASE("wrong sizes and tokens are refused by name, before anything happens")
   };
   refuses([](Data& d, Batch&) { d.tokens[3] = 7; }, "LanguageModel, token 3: required a token in 0 .. 6, came 7");
   refuses([](Data& d, Batch&) { d.tokens[8] = -1; }, "LanguageModel, token 8: required a token in 0 .. 6, came -1");
-  refuses([](Data& d, Batch&) { d.labels[1] = 9; }, "cross entropy: required labels in 0 .. 6, came label 9 in labelled row 1");
+  refuses([](Data& d, Batch&) { d.labels[1] = 9; }, "LanguageModel, label 1: required a token in 0 .. 6, came 9");
   refuses([](Data&, Batch& b) { b.tokens = {}; }, "LanguageModel: required a batch with tokens, came none");
   refuses([](Data&, Batch& b) { b.labels = {}, b.label_rows = {}; }, "LanguageModel: required a batch with labels, came none");
   const std::vector<Token> eight(8, 1);

@@ -4,7 +4,7 @@
 
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/combinators/sum.hpp"
-#include "coyote/lowering/cpu.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/mixers/attention.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "support/conformance.hpp"

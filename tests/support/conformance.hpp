@@ -35,14 +35,6 @@ double relative_error(const A& a, const B& b, double least = 1e-6) {
   return std::sqrt(error) / std::max(std::sqrt(size), least);
 }
 
-template <class S>
-Matrix<S> random_matrix(Index rows, Index width, std::uint64_t name, double scale = 1) {
-  Matrix<S> m(rows, width);
-  const Stream draws(Seed{7}, Purpose::test, name);
-  for (Index i = 0; i < m.size(); ++i) m.data()[i] = static_cast<S>(scale * draws.normal(static_cast<std::uint64_t>(i)));
-  return m;
-}
-
 /// Sequences of given lengths, one after another, with random tokens below `vocabulary`.
 struct Packed {
   std::vector<Index> offsets{0};
@@ -80,9 +72,26 @@ struct ContextFor {
   }
 };
 
+/// What the host holds activations of type S in, and how it rounds a number to one: itself, unless S is a device's own type.
+template <class S>
+struct OnHost {
+  using type = S;
+  static S round(double x) { return static_cast<S>(x); }
+};
+template <class S>
+using on_host_t = typename OnHost<S>::type;
+
+template <class S>
+Matrix<on_host_t<S>> random_matrix(Index rows, Index width, std::uint64_t name, double scale = 1) {
+  Matrix<on_host_t<S>> m(rows, width);
+  const Stream draws(Seed{7}, Purpose::test, name);
+  for (Index i = 0; i < m.size(); ++i) m.data()[i] = OnHost<S>::round(scale * draws.normal(static_cast<std::uint64_t>(i)));
+  return m;
+}
+
 template <class S>
 struct Results {
-  Matrix<S> y, du;
+  Matrix<on_host_t<S>> y, du;
   std::vector<double> gradients;
 };
 
@@ -120,7 +129,27 @@ bool throws_error(F&& f) {
   return false;
 }
 
-/// A layer with parameters drawn from N(0, 0.3^2) around their initial values, so that biases and skips matter too.
+/// Parameters drawn from N(0, 0.3^2) around their initial values, so that biases and skips matter too.
+template <class L, class Store>
+void draw_parameters(L& layer, Store& store) {
+  store.bind(layer);
+  store.enable_gradients(layer);
+  store.on_host(layer, [&] {
+    initialise(layer, Seed{3});
+    auto stir = [](const Path& path, auto& p) {
+      const Stream draws(Seed{5}, Purpose::test, path.hash());
+      using P = std::remove_reference_t<decltype(p.value(0, 0))>;
+      for (Index r = 0; r < p.rows; ++r) {
+        for (Index c = 0; c < p.columns; ++c) {
+          p.value(r, c) += static_cast<P>(0.3 * draws.normal(static_cast<std::uint64_t>(r * p.columns + c)));
+        }
+      }
+    };
+    layer.visit(stir);
+  });
+}
+
+/// A layer and what the checks below do with it. All matrices are the host's; support/cuda.cuh has the same for a device.
 template <class M, class Backend, class S>
 struct Bench {
   using L = Layer<M, Backend, S>;
@@ -128,18 +157,7 @@ struct Bench {
   ParameterStore<parameter_t<S>> store;
 
   Bench(Dimensions dims, const typename M::Options& options) : layer(dims, options, Path("test")) {
-    store.bind(layer);
-    store.enable_gradients(layer);
-    initialise(layer, Seed{3});
-    auto stir = [](const Path& path, auto& p) {
-      const Stream draws(Seed{5}, Purpose::test, path.hash());
-      for (Index r = 0; r < p.rows; ++r) {
-        for (Index c = 0; c < p.columns; ++c) {
-          p.value(r, c) += static_cast<parameter_t<S>>(0.3 * draws.normal(static_cast<std::uint64_t>(r * p.columns + c)));
-        }
-      }
-    };
-    layer.visit(stir);
+    draw_parameters(layer, store);
   }
 
   // One place each where a layer is called, so that its code is compiled once.
@@ -169,9 +187,47 @@ struct Bench {
     if (mode == Mode::training) {
       store.zero_gradients();
       backward(context, batch, weights, r.du, Write::overwrite, saved);
-      for (const auto g : store.gradients()) r.gradients.push_back(static_cast<double>(g));
+      r.gradients = gradients();
     }
     return r;
+  }
+  std::vector<double> gradients() const { return {store.gradients().begin(), store.gradients().end()}; }
+  /// du overwritten, then added to; gradients of parameters from three backward passes, the last of which wants no du.
+  Results<S> accumulate(const Batch& batch, Rows<const S> u, Rows<const S> weights) {
+    Context<Backend> context = ContextFor<Backend>::make(1);
+    context.mode = Mode::training;
+    typename L::Saved saved;
+    Results<S> r{Matrix<S>(u.rows, layer.output_width()), Matrix<S>(u.rows, u.width), {}};
+    store.zero_gradients();
+    forward(context, batch, u, r.y, saved);
+    backward(context, batch, weights, r.du, Write::overwrite, saved);
+    backward(context, batch, weights, r.du, Write::add, saved);
+    backward(context, batch, weights, {}, Write::none, saved);
+    r.gradients = gradients();
+    return r;
+  }
+  /// Decodes x [n * sequences, width], row t of every sequence at a time; `again` has what a copy of the state made of it.
+  Matrix<S> decode(Index sequences, const std::vector<Token>& tokens, Rows<const S> x, Matrix<S>& again, StateSize& size) {
+    Context<Backend> context = ContextFor<Backend>::make(1);
+    const Index n = x.rows / sequences, out = layer.output_width();
+    auto state = layer.make_state({.sequences = sequences, .capacity = n});
+    size = state.size();
+    Matrix<S> y(x.rows, out);
+    again = Matrix<S>(x.rows, out);
+    for (Index i = 0; i < n; ++i) {
+      const std::span<const Token> now(tokens.data() + i * sequences, static_cast<std::size_t>(sequences));
+      auto copied = state;
+      step(context, copied, {i, now}, x.slice(i * sequences, sequences), again.view().slice(i * sequences, sequences));
+      step(context, state, {i, now}, x.slice(i * sequences, sequences), y.view().slice(i * sequences, sequences));
+    }
+    return y;
+  }
+  /// Does a forward pass with an input and an output of these shapes throw?
+  bool refuses(const Batch& batch, Index rows, Index width, Index out_rows, Index out) {
+    Context<Backend> context = ContextFor<Backend>::make(1);
+    typename L::Saved saved;
+    Matrix<S> u(rows, width), y(out_rows, out);
+    return throws_error([&] { forward(context, batch, u, y, saved); });
   }
   /// sum(weights * y) in inference.
   double loss(const Batch& batch, Rows<const S> u, const Matrix<S>& weights) {
@@ -197,6 +253,7 @@ struct ConformanceOptions {
 template <class M, class Backend, class S>
 void conforms(const ConformanceOptions& o = {}, const typename M::Options& options = {}) {
   using Tol = Tolerance<S>;
+  using H = on_host_t<S>;
   const Expect expect{words("width ", o.width)};
   const Packed packed(o.lengths, o.vocabulary);
   const Batch batch = packed.view();
@@ -204,15 +261,15 @@ void conforms(const ConformanceOptions& o = {}, const typename M::Options& optio
   Bench<M, Backend, S> bench({o.width, batch.length}, options);
   const Index out = bench.layer.output_width();
   expect.equal("output width as the type says", out, M::output_width(o.width));
-  const Matrix<S> u = random_matrix<S>(rows, o.width, 1, o.scale), weights = random_matrix<S>(rows, out, 2);
+  const Matrix<H> u = random_matrix<S>(rows, o.width, 1, o.scale), weights = random_matrix<S>(rows, out, 2);
   const Results<S> base = bench.run(batch, u, weights.view());
   const Results<S> inference = bench.run(batch, u, weights.view(), 1, Mode::inference);
   expect.at_most("inference = training", relative_error(inference.y, base.y), Tol::forward);
 
   {  // Negative control: the comparison rejects zeros, slight errors and NaN.
-    Matrix<S> zeros(rows, out), slightly = base.y, nan = base.y;
-    for (S& x : slightly) x += static_cast<S>(100 * Tol::forward * (1 + std::abs(static_cast<double>(x))));
-    nan.data()[0] = static_cast<S>(NAN);
+    Matrix<H> zeros(rows, out), slightly = base.y, nan = base.y;
+    for (S& x : slightly) x += static_cast<H>(100 * Tol::forward * (1 + std::abs(static_cast<double>(x))));
+    nan.data()[0] = static_cast<H>(NAN);
     expect.above("zeros are rejected", relative_error(zeros, base.y), Tol::gradient);
     expect.above("slight errors are rejected", relative_error(slightly, base.y), Tol::forward);
     expect.above("NaN is rejected", relative_error(nan, base.y), 1);
@@ -246,27 +303,19 @@ void conforms(const ConformanceOptions& o = {}, const typename M::Options& optio
   }
 
   {  // du is overwritten, added to or left out; parameter gradients accumulate.
-    Context<Backend> context = ContextFor<Backend>::make(1);
-    context.mode = Mode::training;
-    typename Layer<M, Backend, S>::Saved saved;
-    Matrix<S> y(rows, out), du(rows, o.width), twice = base.du;
-    bench.store.zero_gradients();
-    bench.forward(context, batch, u, y, saved);
-    bench.backward(context, batch, weights.view(), du, Write::overwrite, saved);
-    bench.backward(context, batch, weights.view(), du, Write::add, saved);
-    bench.backward(context, batch, weights.view(), {}, Write::none, saved);
-    for (S& x : twice) x += x;
-    expect.at_most("du is added to", relative_error(du, twice), Tol::forward);
-    std::vector<double> total, thrice;
-    for (const auto g : bench.store.gradients()) total.push_back(static_cast<double>(g));
+    const Results<S> all = bench.accumulate(batch, u, weights.view());
+    Matrix<H> twice = base.du;
+    for (H& x : twice) x += x;
+    expect.at_most("du is added to", relative_error(all.du, twice), Tol::forward);
+    std::vector<double> thrice;
     for (const double g : base.gradients) thrice.push_back(3 * g);
-    expect.at_most("parameter gradients accumulate", relative_error(total, thrice), 10 * Tol::forward);
+    expect.at_most("parameter gradients accumulate", relative_error(all.gradients, thrice), 10 * Tol::forward);
   }
 
   for (Index s = 0; s < batch.sequences; ++s) {  // Packed sequences do not see each other.
-    const Rows<const S> own = u.view().slice(batch.begin(s), batch.size(s));
+    const Rows<const H> own = u.view().slice(batch.begin(s), batch.size(s));
     const Results<S> alone = bench.run(packed.alone(s), own, weights.view().slice(batch.begin(s), batch.size(s)));
-    Matrix<S> expected_y(batch.size(s), out), expected_du(batch.size(s), o.width);
+    Matrix<H> expected_y(batch.size(s), out), expected_du(batch.size(s), o.width);
     for (Index i = 0; i < batch.size(s); ++i) {
       for (Index c = 0; c < out; ++c) expected_y(i, c) = base.y(batch.begin(s) + i, c);
       for (Index c = 0; c < o.width; ++c) expected_du(i, c) = base.du(batch.begin(s) + i, c);
@@ -280,13 +329,13 @@ void conforms(const ConformanceOptions& o = {}, const typename M::Options& optio
     Index longest = 0;
     while (batch.size(longest) != n) ++longest;
     const Batch one = packed.alone(longest);
-    const Matrix<S> x = random_matrix<S>(n, o.width, 4, o.scale), w = random_matrix<S>(n, out, 5);
-    const Matrix<S> before = bench.run(one, x, w.view(), 1, Mode::inference).y;
+    const Matrix<H> x = random_matrix<S>(n, o.width, 4, o.scale), w = random_matrix<S>(n, out, 5);
+    const Matrix<H> before = bench.run(one, x, w.view(), 1, Mode::inference).y;
     bool later_reaches_back = false, anything_moves = false;
     for (Index t = 0; t < n; ++t) {
-      Matrix<S> changed = x;
-      for (Index c = 0; c < o.width; ++c) changed(t, c) += static_cast<S>(1 + c);
-      const Matrix<S> after = bench.run(one, changed, w.view(), 1, Mode::inference).y;
+      Matrix<H> changed = x;
+      for (Index c = 0; c < o.width; ++c) changed(t, c) += static_cast<H>(1 + c);
+      const Matrix<H> after = bench.run(one, changed, w.view(), 1, Mode::inference).y;
       for (Index i = 0; i < n; ++i) {
         for (Index c = 0; c < out; ++c) {
           const bool differs = std::abs(static_cast<double>(after(i, c) - before(i, c))) > 1e-4;
@@ -303,39 +352,36 @@ void conforms(const ConformanceOptions& o = {}, const typename M::Options& optio
     const Index n = batch.length, sequences = 3;
     const Packed even(std::vector<Index>(static_cast<std::size_t>(sequences), n), o.vocabulary);
     const Batch uniform{.sequences = sequences, .length = n, .tokens = even.tokens};
-    const Matrix<S> x = random_matrix<S>(sequences * n, o.width, 6, o.scale), w = random_matrix<S>(sequences * n, out, 7);
-    const Matrix<S> expected = bench.run(uniform, x, w.view(), 1, Mode::inference).y;
-    Context<Backend> context = ContextFor<Backend>::make(1);
-    auto state = bench.layer.make_state({.sequences = sequences, .capacity = n});
-    const Cost c = M::cost({o.width, n}, options, -1);
-    expect.equal("state scalars", state.size().scalars, c.state_scalars);
-    expect.equal("state integers", state.size().integers, c.state_integers);
-    Matrix<S> y(sequences * n, out), u_t(sequences, o.width), y_t(sequences, out), again(sequences, out);
+    const Matrix<H> x = random_matrix<S>(sequences * n, o.width, 6, o.scale), w = random_matrix<S>(sequences * n, out, 7);
+    const Matrix<H> forward = bench.run(uniform, x, w.view(), 1, Mode::inference).y;
+    // Decoding goes by rows of all sequences.
+    Matrix<H> turned(sequences * n, o.width), expected(sequences * n, out), again;
+    std::vector<Token> tokens(static_cast<std::size_t>(sequences * n));
     for (Index i = 0; i < n; ++i) {
-      std::vector<Token> tokens;
       for (Index s = 0; s < sequences; ++s) {
-        tokens.push_back(even.tokens[static_cast<std::size_t>(s * n + i)]);
-        for (Index k = 0; k < o.width; ++k) u_t(s, k) = x(s * n + i, k);
-      }
-      auto copy = state;
-      bench.step(context, copy, {i, tokens}, u_t, again);
-      bench.step(context, state, {i, tokens}, u_t, y_t);
-      expect.at_most("a copied state goes on alike", relative_error(again, y_t), 0);
-      for (Index s = 0; s < sequences; ++s) {
-        for (Index k = 0; k < out; ++k) y(s * n + i, k) = y_t(s, k);
+        const Index from = s * n + i, to = i * sequences + s;
+        tokens[static_cast<std::size_t>(to)] = even.tokens[static_cast<std::size_t>(from)];
+        for (Index k = 0; k < o.width; ++k) turned(to, k) = x(from, k);
+        for (Index k = 0; k < out; ++k) expected(to, k) = forward(from, k);
       }
     }
+    StateSize size;
+    const Matrix<H> y = bench.decode(sequences, tokens, std::as_const(turned).view(), again, size);
+    const Cost c = M::cost({o.width, n}, options, -1);
+    expect.equal("state scalars", size.scalars, c.state_scalars);
+    expect.equal("state integers", size.integers, c.state_integers);
+    expect.at_most("a copied state goes on alike", relative_error(again, y), 0);
     expect.at_most("stepped = forward", relative_error(y, expected), 10 * Tol::forward);
   }
 
   {  // Views with a stride; any number of threads gives the same bits.
-    Matrix<S> wide(rows, o.width + 3), wide_weights(rows, out + 5);
+    Matrix<H> wide(rows, o.width + 3), wide_weights(rows, out + 5);
     for (Index i = 0; i < rows; ++i) {
       for (Index c = 0; c < o.width; ++c) wide(i, c + 2) = u(i, c);
       for (Index c = 0; c < out; ++c) wide_weights(i, c + 1) = weights(i, c);
     }
     const Results<S> strided =
-        bench.run(batch, wide.view().columns(2, o.width), Rows<const S>(wide_weights.view().columns(1, out)));
+        bench.run(batch, wide.view().columns(2, o.width), Rows<const H>(wide_weights.view().columns(1, out)));
     expect.at_most("strided views", relative_error(strided.y, base.y), Tol::forward);
     expect.at_most("strided views, backward", relative_error(strided.du, base.du), 10 * Tol::forward);
     for (const Index threads : {1, 2, 3}) {
@@ -349,34 +395,33 @@ void conforms(const ConformanceOptions& o = {}, const typename M::Options& optio
   {  // Lengths of one and parameters counted; wrong shapes are refused.
     expect.equal("parameters counted", count_parameters(bench.layer), M::cost({o.width, batch.length}, options, -1).parameters);
     const Packed single({1}, o.vocabulary);
-    const Matrix<S> x = random_matrix<S>(1, o.width, 8, o.scale), w = random_matrix<S>(1, out, 9);
-    for (const S value : bench.run(single.view(), x, w.view()).y) {
+    const Matrix<H> x = random_matrix<S>(1, o.width, 8, o.scale), w = random_matrix<S>(1, out, 9);
+    for (const H value : bench.run(single.view(), x, w.view()).y) {
       expect.holds("a sequence of one row", std::isfinite(static_cast<double>(value)));
     }
-    Context<Backend> context = ContextFor<Backend>::make(1);
-    typename Layer<M, Backend, S>::Saved saved;
-    Matrix<S> narrow(rows, o.width - 1), y(rows, out), few(rows - 1, out);
-    expect.holds("a narrow input is refused", throws_error([&] { bench.forward(context, batch, narrow, y, saved); }));
-    expect.holds("a short output is refused", throws_error([&] { bench.forward(context, batch, u, few, saved); }));
+    expect.holds("a narrow input is refused", bench.refuses(batch, rows, o.width - 1, rows, out));
+    expect.holds("a short output is refused", bench.refuses(batch, rows, o.width, rows - 1, out));
     expect.holds("a width of 0 is refused", throws_error([&] { Layer<M, Backend, S>({0, 4}, options, Path("zero")); }));
   }
 }
 
-/// The fast backend against the definition: output, gradient by the input and gradients of all parameters, in one packed batch
+/// A fast backend against the definition: output, gradient by the input and gradients of all parameters, in one packed batch
 /// with unwritten memory full of NaN.
-template <class M, class S>
+template <class M, class S, class Backend = Cpu>
 void agrees_with_reference(const ConformanceOptions& o = {}, const typename M::Options& options = {}, double slack = 1) {
   using Tol = Tolerance<S>;
+  using H = on_host_t<S>;
   const Packed packed(o.lengths, o.vocabulary);
   const Batch batch = packed.view();
-  Bench<M, Cpu, S> fast({o.width, batch.length}, options);
+  Bench<M, Backend, S> fast({o.width, batch.length}, options);
   Bench<M, Reference, double> plain({o.width, batch.length}, options);
   // The same numbers in both: what a narrower scalar rounds away is not there to begin with.
-  for (Index i = 0; i < fast.store.values().size(); ++i) {
-    plain.store.values()[i] = static_cast<double>(fast.store.values()[i]);
+  {
+    HostCopy<Buffer<Backend, parameter_t<S>>> values(fast.store.values());
+    for (Index i = 0; i < plain.store.values().size(); ++i) plain.store.values()[i] = static_cast<double>(values.data()[i]);
   }
   const Index rows = batch.rows(), out = M::output_width(o.width);
-  const Matrix<S> u = random_matrix<S>(rows, o.width, 1, o.scale), weights = random_matrix<S>(rows, out, 2);
+  const Matrix<H> u = random_matrix<S>(rows, o.width, 1, o.scale), weights = random_matrix<S>(rows, out, 2);
   Matrix<double> wide_u(rows, o.width), wide_weights(rows, out);
   for (Index i = 0; i < u.size(); ++i) wide_u.data()[i] = static_cast<double>(u.data()[i]);
   for (Index i = 0; i < weights.size(); ++i) wide_weights.data()[i] = static_cast<double>(weights.data()[i]);

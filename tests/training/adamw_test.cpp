@@ -6,7 +6,7 @@
 
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/combinators/block.hpp"
-#include "coyote/lowering/cpu.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "coyote/training/trainer.hpp"
 #include "support/toy_task.hpp"

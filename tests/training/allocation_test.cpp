@@ -5,7 +5,7 @@
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/combinators/block.hpp"
 #include "coyote/combinators/repeat.hpp"
-#include "coyote/lowering/cpu.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/mixers/attention.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "coyote/training/fit.hpp"

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <cstring>
 #include <new>
 #include <utility>
@@ -39,6 +40,7 @@ class BasicArena {
         blocks_(std::exchange(other.blocks_, {})),
         top_(std::exchange(other.top_, {})),
         peak_(other.peak_),
+        generation_(other.generation_),
         poison_(other.poison_) {}
   BasicArena& operator=(BasicArena&&) = delete;
   ~BasicArena() { release_blocks(); }
@@ -82,6 +84,8 @@ class BasicArena {
   }
   /// The largest number of bytes in use at once so far.
   std::size_t peak() const { return peak_; }
+  /// Changes whenever a block comes or goes: with an equal one, equal requests give equal addresses.
+  std::uint64_t generation() const { return generation_; }
   /// Fills what is handed out from now on with NaN bytes: tests find reads of memory that nobody wrote.
   void poison(bool on) { poison_ = on; }
 
@@ -94,6 +98,7 @@ class BasicArena {
 
   std::size_t size_of(std::size_t block) const { return blocks_[block].bytes; }
   void add_block(std::size_t bytes) {
+    ++generation_;
     blocks_.reserve(blocks_.size() + 1);
     blocks_.push_back({static_cast<std::byte*>(memory_.allocate(bytes)), bytes});
   }
@@ -110,6 +115,7 @@ class BasicArena {
   std::vector<Block> blocks_;
   Mark top_;
   std::size_t peak_ = 0;
+  std::uint64_t generation_ = 0;
   bool poison_ = false;
 };
 

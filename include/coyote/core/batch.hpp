@@ -11,11 +11,11 @@ namespace coyote::inline v0 {
 
 /// The arrays of a batch in the memory of a device, for the kernels there; made by the backend's `resident`.
 struct DeviceBatch {
-  const std::int32_t* offsets = nullptr;     ///< [sequences + 1]; absent when all sequences have `length` rows
-  const std::int32_t* positions = nullptr;   ///< [rows] of each row inside its sequence; absent like offsets
-  const Token* tokens = nullptr;             ///< [rows]
-  const std::int32_t* label_rows = nullptr;  ///< [labels]
-  const Token* labels = nullptr;             ///< [labels]
+  const std::int32_t* offsets = nullptr;    ///< [sequences + 1]; absent when all sequences have `length` rows
+  const std::int32_t* positions = nullptr;  ///< [rows] of each row inside its sequence; absent like offsets
+  const Token* tokens = nullptr;            ///< [rows]
+  const Index* label_rows = nullptr;        ///< [labels]
+  const Token* labels = nullptr;            ///< [labels]
 };
 
 /// What a layer knows of its input besides the numbers: where each sequence begins, the tokens behind the rows, and
@@ -40,6 +40,13 @@ struct Batch {
   constexpr std::span<const Token> tokens_of(Index s) const {
     return tokens.subspan(static_cast<std::size_t>(begin(s)), static_cast<std::size_t>(size(s)));
   }
+
+  // The arrays where the operations of the backend read them.
+  constexpr std::span<const Token> resident_tokens() const { return device == nullptr ? tokens : span(device->tokens, tokens); }
+  constexpr std::span<const Index> resident_label_rows() const {
+    return device == nullptr ? label_rows : span(device->label_rows, label_rows);
+  }
+  constexpr std::span<const Token> resident_labels() const { return device == nullptr ? labels : span(device->labels, labels); }
 
   /// Throws unless the parts agree with each other.
   constexpr void check(std::string_view where) const {
@@ -67,12 +74,29 @@ struct Batch {
       previous = row;
     }
   }
+
+ private:
+  template <class T>
+  static constexpr std::span<const T> span(const T* data, std::span<const T> like) {
+    return {data, like.size()};
+  }
+};
+
+/// A decoding step in the memory of a device: kernels read it there, so that one captured step serves every position.
+struct DeviceStep {
+  const std::int32_t* position = nullptr;
+  const Token* tokens = nullptr;  ///< one per sequence; may be absent
 };
 
 /// One decoding step: every sequence of the batch receives its row number `position`.
 struct Step {
   Index position = 0;
   std::span<const Token> tokens = {};  ///< one per sequence; may be empty where no mixer asks for tokens
+  const DeviceStep* device = nullptr;  ///< the same on the device, where layers run on one
+
+  constexpr std::span<const Token> resident_tokens() const {
+    return device == nullptr ? tokens : std::span<const Token>(device->tokens, tokens.size());
+  }
 };
 
 }  // namespace coyote::inline v0

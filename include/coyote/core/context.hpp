@@ -8,6 +8,7 @@
 
 #include "coyote/core/abi.hpp"
 #include "coyote/core/arena.hpp"
+#include "coyote/core/batch.hpp"
 #include "coyote/core/random.hpp"
 #include "coyote/core/rows.hpp"
 #include "coyote/core/workers.hpp"
@@ -59,6 +60,8 @@ class ModeScope {
 template <>
 class Context<Reference> : public ContextBase {
  public:
+  /// What an operation returns that sums up to one number.
+  using Value = double;
   template <class T>
   using Tensor = Matrix<T>;
   struct Frame {
@@ -87,6 +90,7 @@ class Context<Reference> : public ContextBase {
 template <>
 class Context<Cpu> : public ContextBase {
  public:
+  using Value = double;
   template <class T>
   using Tensor = Rows<T>;
 
@@ -188,6 +192,29 @@ constexpr Context<Backend> make_context() {
     return Context<Backend>();
   }
 }
+
+/// A batch for the operations of a backend: the caller's own on the host, one with a copy of its arrays on a device.
+/// It lives until the context's current frame ends. Models make it; whoever calls a layer by itself does.
+template <class Backend>
+class Resident {
+ public:
+  constexpr Resident(Context<Backend>&, const Batch& batch) : batch_(batch) {}
+  constexpr operator const Batch&() const { return batch_; }
+
+ private:
+  const Batch& batch_;
+};
+
+/// The same for a decoding step.
+template <class Backend>
+class ResidentStep {
+ public:
+  constexpr ResidentStep(Context<Backend>&, const Step& step) : step_(step) {}
+  constexpr operator const Step&() const { return step_; }
+
+ private:
+  const Step& step_;
+};
 
 /// The type of an activation that a layer keeps: owning on Reference, a view into the arena elsewhere.
 template <class Backend, class T>

@@ -99,9 +99,35 @@ struct Segment {
   bool decays = true;
 };
 
+namespace detail {
+template <class Backend, class T>
+struct BufferOf {
+  using type = Array<T>;
+};
+}  // namespace detail
+
+/// A flat array of a backend, zero when made: the host's memory, or a device's (core/cuda/memory.cuh).
+template <class Backend, class T>
+using Buffer = typename detail::BufferOf<Backend, T>::type;
+
+/// A buffer's elements where the host can read and write them: the elements themselves, or a copy that is written back.
+template <class T>
+class HostCopy;
+
+template <class T>
+class HostCopy<Array<T>> {
+ public:
+  constexpr explicit HostCopy(Array<T>& buffer) : data_(buffer.data()) {}
+  constexpr T* data() const { return data_; }
+  constexpr void write_back() {}
+
+ private:
+  T* data_;
+};
+
 /// Owns a layer's parameters: one flat buffer of values and, when it trains, one of gradients. Every parameter begins on
 /// a multiple of 16 elements; the padding stays zero.
-template <class P>
+template <class P, class Backend = void>
 class ParameterStore {
  public:
   constexpr ParameterStore() = default;
@@ -114,30 +140,41 @@ class ParameterStore {
   constexpr void bind(L& layer) {
     Layout layout{segments_};
     layer.visit(layout);
-    values_ = Array<P>(layout.size);
+    values_ = Buffer<Backend, P>(layout.size);
     rebind(layer);
   }
   /// Allocates the gradient buffer (zeros) and binds it: the layer trains from now on.
   template <class L>
   constexpr void enable_gradients(L& layer) {
     if (gradients_.size() == values_.size()) return;
-    gradients_ = Array<P>(values_.size());
+    gradients_ = Buffer<Backend, P>(values_.size());
     rebind(layer);
   }
   /// Points the parameters of `layer` (built alike) at this store.
   template <class L>
   constexpr void rebind(L& layer) {
-    Bind bind{values_.data(), gradients_.size() == 0 ? nullptr : gradients_.data()};
-    layer.visit(bind);
+    point(layer, values_.data(), gradients_.size() == 0 ? nullptr : gradients_.data());
+  }
+  /// Calls work() while the parameters of `layer`, which is bound to this store, are where the host can read and write them.
+  template <class L, class Work>
+  constexpr void on_host(L& layer, Work&& work) {
+    HostCopy<Buffer<Backend, P>> values(values_), gradients(gradients_);
+    point(layer, values.data(), gradients_.size() == 0 ? nullptr : gradients.data());
+    const Rebound<L> rebound{*this, layer};
+    work();
+    values.write_back();
+    gradients.write_back();
   }
   constexpr void zero_gradients() {
-    for (P& g : gradients_) g = P{};
+    HostCopy<Buffer<Backend, P>> gradients(gradients_);
+    for (Index i = 0; i < gradients_.size(); ++i) gradients.data()[i] = P{};
+    gradients.write_back();
   }
 
-  constexpr Array<P>& values() { return values_; }
-  constexpr const Array<P>& values() const { return values_; }
-  constexpr Array<P>& gradients() { return gradients_; }
-  constexpr const Array<P>& gradients() const { return gradients_; }
+  constexpr Buffer<Backend, P>& values() { return values_; }
+  constexpr const Buffer<Backend, P>& values() const { return values_; }
+  constexpr Buffer<Backend, P>& gradients() { return gradients_; }
+  constexpr const Buffer<Backend, P>& gradients() const { return gradients_; }
   constexpr const List<Segment>& segments() const { return segments_; }
 
  private:
@@ -160,17 +197,38 @@ class ParameterStore {
     Index at = 0;
     constexpr void operator()(const Path&, Parameter<P>& p) {
       p.value = {values + at, p.rows, p.columns};
-      if (gradients != nullptr) p.gradient = {gradients + at, p.rows, p.columns};
+      p.gradient = gradients == nullptr ? Rows<P>() : Rows<P>(gradients + at, p.rows, p.columns);
       at += round_up(p.size(), alignment);
     }
   };
+  /// Points a layer back at its store, also when work on the host's copies fails.
+  template <class L>
+  struct Rebound {
+    ParameterStore& store;
+    L& layer;
+    constexpr ~Rebound() { store.rebind(layer); }
+  };
+  template <class L>
+  static constexpr void point(L& layer, P* values, P* gradients) {
+    Bind bind{values, gradients};
+    layer.visit(bind);
+  }
 
-  Array<P> values_, gradients_;
+  Buffer<Backend, P> values_, gradients_;
   List<Segment> segments_;
 };
 
+/// What a model makes before a pass, for backends whose products read parameters in the type S of activations.
+template <class S, class Backend>
+class RoundedParameters {
+ public:
+  template <class C, class Store>
+  constexpr RoundedParameters(C&, const Store&) {}
+  constexpr ~RoundedParameters() {}
+};
+
 /// Gives every parameter of `layer` its initial value. Made on the host in double, then rounded: the same numbers on
-/// every backend and for every scalar.
+/// every backend and for every scalar. The parameters are where the host can write them (see ParameterStore::on_host).
 template <class L>
 void initialise(L& layer, Seed seed) {
   auto set = [seed](const Path& path, auto& p) {

@@ -11,7 +11,7 @@
 namespace coyote::inline v0 {
 
 /// Fusion as a rewrite of the type: Lower<M, Backend>::type is M with parts replaced by internal mixers that do the same in
-/// fewer passes. A rule is a specialisation; the rules of a backend are one list (lowering/cpu.hpp), included by the header
+/// fewer passes. A rule is a specialisation; the rules of a backend are one list (lowering/rules.hpp), included by the header
 /// that brings the backend, so that every unit of a program sees the same ones. Facts, parameter names, checkpoints and
 /// initial values are those of the unlowered type, and the options are the same type.
 template <class M, class Backend>

@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "coyote/core/parameters.hpp"
-#include "coyote/lowering/cpu.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/mixers/dropout.hpp"
 #include "coyote/mixers/norm.hpp"
 #include "coyote/mixers/positions.hpp"
@@ -97,61 +97,85 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   LanguageModel& operator=(LanguageModel&&) = delete;
 
   const Options& options() const { return options_; }
-  ParameterStore<P>& parameters() { return store_; }
-  const ParameterStore<P>& parameters() const { return store_; }
-  /// Calls visitor(name, parameter) for every parameter.
+  ParameterStore<P, Backend>& parameters() { return store_; }
+  const ParameterStore<P, Backend>& parameters() const { return store_; }
+  /// Calls visitor(name, parameter) for every parameter, while the host can read and write it: on a device, in a copy that is
+  /// written back.
   template <class V>
   void visit(V& visitor) {
-    visit_parameter(visitor, "embedding", embedding_);
-    if (has_positions) visit_parameter(visitor, "positions", positions_);
-    net_.visit(visitor);
-    norm_.visit(visitor);
+    const auto all = [&] {
+      visit_parameter(visitor, "embedding", embedding_);
+      if (has_positions) visit_parameter(visitor, "positions", positions_);
+      net_.visit(visitor);
+      norm_.visit(visitor);
+    };
+    if constexpr (requires { typename V::lays_out_memory; }) {
+      all();
+    } else {
+      store_.on_host(*this, all);
+    }
   }
   void enable_gradients() { store_.enable_gradients(*this); }
+  /// Throws unless a labelled batch is one for this model: its arrays agree, and tokens, labels and length are in range.
+  void check(const Batch& batch) const {
+    check_tokens(batch);
+    if (batch.labels.empty()) throw Error("LanguageModel", "a batch with labels", "none");
+    check("LanguageModel, label ", batch.labels);
+  }
 
   /// The loss of a batch in the context's mode; nothing is kept for backward. `predicted` and `losses`, one per label, may
-  /// be empty.
+  /// be empty; they lie in the backend's memory.
   double loss(Context<Backend>& context, const Batch& batch, std::span<Token> predicted = {},
               std::span<double> losses = {}) const {
-    check(batch, true);
+    check(batch);
     const auto frame = context.frame();
+    const Resident<Backend> resident(context, batch);
+    const Batch& here = resident;
+    const RoundedParameters<S, Backend> rounded(context, store_);
     Saved saved;
-    run(context, batch, saved);
-    return cross_entropy<S>(context, saved.hidden, embedding_.view(), batch.labels, predicted, losses, Rows<S>{}, Rows<P>{});
+    run(context, here, saved);
+    return cross_entropy<S>(context, saved.hidden, embedding_.view(), here.resident_labels(), predicted, losses, Rows<S>{},
+                            Rows<P>{});
   }
 
   /// The loss of a training batch, and its gradients added to parameters().gradients(). Auxiliary losses of the layers are
   /// part of what is differentiated, not of the value; the context holds them.
   /// Call enable_gradients() first.
-  double loss_and_gradients(Context<Backend>& context, const Batch& batch, Saved& saved, std::span<Token> predicted = {}) {
-    check(batch, true);
+  typename Context<Backend>::Value loss_and_gradients(Context<Backend>& context, const Batch& batch, Saved& saved,
+                                                      std::span<Token> predicted = {}) {
+    if (batch.device == nullptr) check(batch);  // whoever made it resident did
     if (!embedding_.trains())
       throw Error("LanguageModel", "enable_gradients() before loss_and_gradients()", "a model without gradients");
     const auto frame = context.frame();
+    const Resident<Backend> resident(context, batch);
+    const Batch& here = resident;
+    const RoundedParameters<S, Backend> rounded(context, store_);
     const ModeScope mode(context, Mode::training);
     context.auxiliary_loss = 0;
-    run(context, batch, saved);
-    const Index width = options_.width, labels = static_cast<Index>(batch.labels.size());
+    run(context, here, saved);
+    const Index width = options_.width, labels = static_cast<Index>(here.labels.size());
     Tensor<Backend, S> dhidden = context.template make<S>(labels, width);
-    const double loss =
-        cross_entropy<S>(context, saved.hidden, embedding_.view(), batch.labels, predicted, {}, dhidden, embedding_.gradient);
-    Tensor<Backend, S> turns[2] = {context.template make<S>(batch.rows(), width), context.template make<S>(batch.rows(), width)};
-    scatter<S>(context, batch.label_rows, dhidden, turns[0]);
-    norm_.backward(context, batch, turns[0], turns[1], Write::overwrite, saved.norm);
-    net_.backward(context, batch, turns[1], turns[0], Write::overwrite, saved.layers);
-    drop_.backward(context, batch, turns[0], turns[1], Write::overwrite, saved.drop);
-    if (has_positions) add_positions_backward<S>(context, batch, turns[1], positions_.gradient);
-    embed_backward<S>(context, batch.tokens, turns[1], embedding_.gradient);
+    const auto loss = cross_entropy<S>(context, saved.hidden, embedding_.view(), here.resident_labels(), predicted, {}, dhidden,
+                                       embedding_.gradient);
+    Tensor<Backend, S> turns[2] = {context.template make<S>(here.rows(), width), context.template make<S>(here.rows(), width)};
+    scatter<S>(context, here.resident_label_rows(), dhidden, turns[0]);
+    norm_.backward(context, here, turns[0], turns[1], Write::overwrite, saved.norm);
+    net_.backward(context, here, turns[1], turns[0], Write::overwrite, saved.layers);
+    drop_.backward(context, here, turns[0], turns[1], Write::overwrite, saved.drop);
+    if (has_positions) add_positions_backward<S>(context, here, turns[1], positions_.gradient);
+    embed_backward<S>(context, here.resident_tokens(), turns[1], embedding_.gradient);
     return loss;
   }
 
   /// Logits of every row of a batch, [rows, vocabulary].
   void logits(Context<Backend>& context, const Batch& batch, Rows<P> y) const {
-    check(batch, false);
+    check_tokens(batch);
     require_shape("LanguageModel::logits", "an output", y, batch.rows(), options_.vocabulary);
     const auto frame = context.frame();
+    const Resident<Backend> resident(context, batch);
+    const RoundedParameters<S, Backend> rounded(context, store_);
     Saved saved;
-    run(context, batch, saved);
+    run(context, resident, saved);
     head_logits<S>(context, saved.normed, embedding_.view(), y);
   }
 
@@ -174,7 +198,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
                   words(tokens.size()));
     }
     if (state.sequences != 1) throw Error("LanguageModel::read", "a state of one sequence", words(state.sequences));
-    check(tokens);
+    check("LanguageModel, token ", tokens);
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       advance(context, state, tokens.subspan(i, 1), i + 1 == tokens.size() ? y : Rows<P>{});
     }
@@ -192,17 +216,16 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   }
   Dimensions dims() const { return {options_.width, options_.length}; }
 
-  void check(const Batch& batch, bool labelled) const {
+  void check_tokens(const Batch& batch) const {
     batch.check("LanguageModel");
     if (batch.tokens.empty()) throw Error("LanguageModel", "a batch with tokens", "none");
-    if (labelled && batch.labels.empty()) throw Error("LanguageModel", "a batch with labels", "none");
     require_length("LanguageModel", batch.length, options_.length);
-    check(batch.tokens);
+    check("LanguageModel, token ", batch.tokens);
   }
-  void check(std::span<const Token> tokens) const {
+  void check(const char* what, std::span<const Token> tokens) const {
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       if (tokens[i] < 0 || tokens[i] >= options_.vocabulary) {
-        throw Error(words("LanguageModel, token ", i), words("a token in 0 .. ", options_.vocabulary - 1), words(tokens[i]));
+        throw Error(words(what, i), words("a token in 0 .. ", options_.vocabulary - 1), words(tokens[i]));
       }
     }
   }
@@ -211,7 +234,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   [[gnu::noinline]] void run(Context<Backend>& context, const Batch& batch, Saved& saved) const {
     const Index rows = batch.rows(), width = options_.width;
     saved.embedded = context.template make<S>(rows, width);
-    embed<S>(context, batch.tokens, embedding_.view(), saved.embedded);
+    embed<S>(context, batch.resident_tokens(), embedding_.view(), saved.embedded);
     if (has_positions) add_positions<S>(context, batch, positions_.view(), saved.embedded);
     saved.dropped = context.template make<S>(rows, width);
     drop_.forward(context, batch, saved.embedded, saved.dropped, saved.drop);
@@ -220,7 +243,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     saved.normed = context.template make<S>(rows, width);
     norm_.forward(context, batch, saved.mixed, saved.normed, saved.norm);
     saved.hidden = context.template make<S>(static_cast<Index>(batch.labels.size()), width);
-    gather<S>(context, batch.label_rows, saved.normed, saved.hidden);
+    gather<S>(context, batch.resident_label_rows(), saved.normed, saved.hidden);
   }
   void advance(Context<Backend>& context, State& state, std::span<const Token> tokens, Rows<P> y) const {
     if (state.position >= state.capacity) {
@@ -230,7 +253,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     if (static_cast<Index>(tokens.size()) != state.sequences) {
       throw Error("LanguageModel::step", words("one token for each of ", state.sequences, " sequences"), words(tokens.size()));
     }
-    check(tokens);
+    check("LanguageModel, token ", tokens);
     if (y.rows > 0) require_shape("LanguageModel::step", "an output", y, state.sequences, options_.vocabulary);
     const auto frame = context.frame();
     const ModeScope mode(context, Mode::inference);
@@ -252,7 +275,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   Drop drop_;
   Net net_;
   Final norm_;
-  ParameterStore<P> store_;
+  ParameterStore<P, Backend> store_;
 };
 
 }  // namespace coyote::inline v0

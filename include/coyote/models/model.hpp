@@ -2,7 +2,7 @@
 #pragma once
 
 #include "coyote/core/parameters.hpp"
-#include "coyote/lowering/cpu.hpp"
+#include "coyote/lowering/rules.hpp"
 
 namespace coyote::inline v0 {
 
@@ -26,7 +26,7 @@ class Model : detail::RequireSupport<M, Backend, S> {
   /// @param path  how the parameters' names begin; empty: as the mixer names them
   explicit Model(Dimensions dims, Seed seed = {}, const typename M::Options& options = {}, Path path = {})
       : Model(Blank{}, dims, options, path) {
-    initialise(net_, seed);
+    initialise(*this, seed);
   }
   /// A model whose parameters are all zero: for constructions, and for constant evaluation.
   static constexpr Model blank(Dimensions dims, const typename M::Options& options = {}, Path path = {}) {
@@ -36,11 +36,12 @@ class Model : detail::RequireSupport<M, Backend, S> {
   Model& operator=(Model&&) = delete;
 
   constexpr Index output_width() const { return net_.output_width(); }
-  constexpr ParameterStore<P>& parameters() { return store_; }
-  /// Calls visitor(name, parameter) for every parameter.
+  constexpr ParameterStore<P, Backend>& parameters() { return store_; }
+  /// Calls visitor(name, parameter) for every parameter, while the host can read and write it: on a device, in a copy that is
+  /// written back.
   template <class V>
   constexpr void visit(V& visitor) {
-    net_.visit(visitor);
+    store_.on_host(net_, [&] { net_.visit(visitor); });
   }
   constexpr void enable_gradients() { store_.enable_gradients(net_); }
 
@@ -48,7 +49,8 @@ class Model : detail::RequireSupport<M, Backend, S> {
   /// (context.frame()) ends.
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
     batch.check("Model::forward");
-    net_.forward(context, batch, u, y, saved);
+    const Resident<Backend> here(context, batch);
+    net_.forward(context, here, u, y, saved);
   }
   /// The same when no backward follows: nothing stays in the context's memory.
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y) const {
@@ -59,7 +61,9 @@ class Model : detail::RequireSupport<M, Backend, S> {
   /// du (=|+=) gradient by u; gradients of parameters are added to.
   constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
                           Saved& saved) const {
-    net_.backward(context, batch, dy, du, write, saved);
+    const auto frame = context.frame();
+    const Resident<Backend> here(context, batch);
+    net_.backward(context, here, dy, du, write, saved);
   }
 
   constexpr State make_state(StateBounds bounds) const {
@@ -77,7 +81,7 @@ class Model : detail::RequireSupport<M, Backend, S> {
   }
 
   Net net_;
-  ParameterStore<P> store_;
+  ParameterStore<P, Backend> store_;
 };
 
 }  // namespace coyote::inline v0

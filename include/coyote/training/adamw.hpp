@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cmath>
+#include <span>
 
 #include "coyote/core/parameters.hpp"
 #include "coyote/operations/rowwise.hpp"
@@ -19,11 +20,14 @@ struct AdamWOptions {
 /// One update of every value of a store, with t = 1, 2, ... the number of the update:
 ///     m = beta1 m + (1 - beta1) g;  v = beta2 v + (1 - beta2) g^2
 ///     value -= rate * weight_decay * value;  value -= rate * (m / (1 - beta1^t)) / (sqrt(v / (1 - beta2^t)) + epsilon)
-/// with g the gradient times gradient_scale. Source: Loshchilov and Hutter (arXiv 1711.05101), algorithm 2.
-template <class P, RowContext C>
-void adamw(C& context, const AdamWOptions& options, double rate, std::uint64_t t, double gradient_scale, ParameterStore<P>& store,
-           Array<P>& first, Array<P>& second) {
+/// with g the gradient, scaled to the norm `clip` if it is longer (0: never). Nothing moves when the loss or the norm, whose
+/// square is `squares`, is not finite. Source: Loshchilov and Hutter (arXiv 1711.05101), algorithm 2.
+template <RowContext C, class P, class Backend>
+void adamw(C& context, const AdamWOptions& options, double rate, std::uint64_t t, double clip, double loss, double squares,
+           ParameterStore<P, Backend>& store, Array<P>& first, Array<P>& second) {
   using std::sqrt;
+  const double norm = std::sqrt(squares), gradient_scale = clip > 0 && norm > clip ? clip / norm : 1;
+  if (!std::isfinite(loss) || !std::isfinite(norm)) return;
   const auto b1 = static_cast<P>(options.beta1), b2 = static_cast<P>(options.beta2), one = static_cast<P>(1.0);
   const auto correction1 = static_cast<P>(1 / (1 - std::pow(options.beta1, static_cast<double>(t))));
   const auto correction2 = static_cast<P>(1 / (1 - std::pow(options.beta2, static_cast<double>(t))));
@@ -48,7 +52,7 @@ void adamw(C& context, const AdamWOptions& options, double rate, std::uint64_t t
 }
 
 /// Sum of squares of an array, in double, in an order that does not depend on the number of threads.
-template <class P, RowContext C>
+template <RowContext C, class P>
 double sum_of_squares(C& context, const Array<P>& values) {
   constexpr Index block = 4096;
   const auto frame = context.frame();
@@ -70,6 +74,14 @@ double sum_of_squares(C& context, const Array<P>& values) {
   double total = 0;
   for (Index b = 0; b < sums.rows; ++b) total += sums(b, 0);
   return total;
+}
+
+/// How many of predicted[i] are labels[i].
+template <RowContext C>
+double count_equal(C&, std::span<const Token> predicted, std::span<const Token> labels) {
+  Index right = 0;
+  for (std::size_t i = 0; i < labels.size(); ++i) right += predicted[i] == labels[i] ? 1 : 0;
+  return static_cast<double>(right);
 }
 
 }  // namespace coyote::inline v0

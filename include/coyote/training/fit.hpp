@@ -2,6 +2,7 @@
 #pragma once
 
 #include <chrono>
+#include <span>
 #include <vector>
 
 #include "coyote/tasks/sequences.hpp"
@@ -17,16 +18,21 @@ Evaluation evaluate(const Model& model, Context<typename Model::BackendType>& co
     throw Error("evaluate", "at least one sequence, in batches of at least one", words(count, " in ", batch));
   const ModeScope mode(context, Mode::inference);
   LabelledBatch data;
-  std::vector<Token> predicted;
+  Buffer<typename Model::BackendType, Token> predicted;
   Evaluation result;
   double right = 0;
   for (Index done = 0; done < count; done += batch) {
     fill(task, split, first + static_cast<std::uint64_t>(done), std::min(batch, count - done), data);
     const Batch view = data.view();
-    predicted.resize(view.labels.size());
+    if (predicted.size() < static_cast<Index>(view.labels.size())) {
+      predicted = Buffer<typename Model::BackendType, Token>(static_cast<Index>(view.labels.size()));
+    }
     const auto labels = static_cast<double>(view.labels.size());
-    result.loss += labels * model.loss(context, view, predicted);
-    for (std::size_t i = 0; i < predicted.size(); ++i) right += predicted[i] == view.labels[i] ? 1 : 0;
+    const auto frame = context.frame();
+    const Resident<typename Model::BackendType> here(context, view);
+    const std::span<Token> found(predicted.data(), view.labels.size());
+    result.loss += labels * model.loss(context, here, found);
+    right += count_equal(context, found, static_cast<const Batch&>(here).resident_labels());
     result.labels += static_cast<Index>(view.labels.size());
   }
   result.loss /= static_cast<double>(result.labels);

@@ -2,11 +2,12 @@
 #pragma once
 
 #include <cmath>
-#include <vector>
+#include <optional>
 
 #include "coyote/models/language_model.hpp"
 #include "coyote/training/adamw.hpp"
 #include "coyote/training/schedule.hpp"
+#include "coyote/training/step_runner.hpp"
 
 namespace coyote::inline v0 {
 
@@ -47,8 +48,8 @@ class Trainer {
     if (!(adamw.weight_decay >= 0)) throw Error("Trainer", "a weight decay of at least 0", words(adamw.weight_decay));
     if (!(options.clip >= 0)) throw Error("Trainer", "a clipping norm of at least 0", words(options.clip));
     model.enable_gradients();
-    first_ = Array<P>(model.parameters().values().size());
-    second_ = Array<P>(model.parameters().values().size());
+    first_ = Buffer<Backend, P>(model.parameters().values().size());
+    second_ = Buffer<Backend, P>(model.parameters().values().size());
   }
 
   Model& model() { return model_; }
@@ -59,22 +60,19 @@ class Trainer {
 
   /// One update from a labelled batch.
   StepReport step(const Batch& batch) {
-    ParameterStore<P>& store = model_.parameters();
-    clear<P>(context_, Rows<P>(store.gradients().data(), ceil_div(store.gradients().size(), line), line, line));
-    context_.step = steps_;
-    predicted_.resize(batch.labels.size());
     StepReport report;
-    report.loss = model_.loss_and_gradients(context_, batch, saved_, predicted_);
-    report.auxiliary_loss = context_.auxiliary_loss;
-    report.gradient_norm = std::sqrt(sum_of_squares<P>(context_, store.gradients()));
-    if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) fail(report);
-    std::size_t right = 0;
-    for (std::size_t i = 0; i < predicted_.size(); ++i) right += predicted_[i] == batch.labels[i] ? 1u : 0u;
-    report.accuracy = static_cast<double>(right) / static_cast<double>(predicted_.size());
     report.rate = options_.adamw.rate * options_.schedule.factor(steps_);
-    const double scale = options_.clip > 0 && report.gradient_norm > options_.clip ? options_.clip / report.gradient_norm : 1;
+    model_.check(batch);
+    if (predicted_.size() < static_cast<Index>(batch.labels.size())) {
+      predicted_ = Buffer<Backend, Token>(static_cast<Index>(batch.labels.size()));
+    }
+    runner_.run(context_, batch, steps_, report.rate, [&](const Batch& here) { update(here, report.rate); });
+    report.loss = numbers_->loss;
+    report.auxiliary_loss = context_.auxiliary_loss;
+    report.gradient_norm = std::sqrt(static_cast<double>(numbers_->squares));
+    if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) fail(report);
+    report.accuracy = numbers_->right / static_cast<double>(batch.labels.size());
     ++steps_;
-    adamw<P>(context_, options_.adamw, report.rate, steps_, scale, store, first_, second_);
     return report;
   }
 
@@ -82,18 +80,40 @@ class Trainer {
   /// moments of each ("adamw.first.", "adamw.second."). Checkpoints are made of it.
   template <class Visit>
   void visit_state(Visit&& visit) {
-    ParameterStore<P>& store = model_.parameters();
+    HostCopy<Buffer<Backend, P>> first(first_), second(second_);
+    const P* values = nullptr;  // the first parameter lies at the beginning of its buffer
     auto each = [&](const Path& path, Parameter<P>& p) {
+      if (values == nullptr) values = p.value.data;
       visit("", path, p.value);
-      const Index at = p.value.data - store.values().data();
-      visit("adamw.first.", path, Rows<P>(first_.data() + at, p.rows, p.columns, p.value.stride));
-      visit("adamw.second.", path, Rows<P>(second_.data() + at, p.rows, p.columns, p.value.stride));
+      const Index at = p.value.data - values;
+      visit("adamw.first.", path, Rows<P>(first.data() + at, p.rows, p.columns, p.value.stride));
+      visit("adamw.second.", path, Rows<P>(second.data() + at, p.rows, p.columns, p.value.stride));
     };
     model_.visit(each);
+    first.write_back();
+    second.write_back();
   }
   void set_steps(std::uint64_t steps) { steps_ = steps; }
+  StepRunner<Backend>& runner() { return runner_; }
 
  private:
+  /// What a step works out, on the host or on a device.
+  struct Numbers {
+    typename Context<Backend>::Value loss, right, squares;
+  };
+
+  /// One step's work. On a device nothing in it may wait for the host, or depend on what the batch holds but its sizes.
+  void update(const Batch& batch, double rate) {
+    auto& store = model_.parameters();
+    clear<P>(context_, Rows<P>(store.gradients().data(), ceil_div(store.gradients().size(), line), line, line));
+    const std::span<Token> predicted(predicted_.data(), batch.labels.size());
+    const auto loss = model_.loss_and_gradients(context_, batch, saved_, predicted);
+    const auto right = count_equal(context_, predicted, batch.resident_labels());
+    const auto squares = sum_of_squares(context_, store.gradients());
+    adamw(context_, options_.adamw, rate, steps_ + 1, options_.clip, loss, squares, store, first_, second_);
+    numbers_.emplace(Numbers{loss, right, squares});
+  }
+
   static constexpr Index line = 16;  // the store pads every parameter to a multiple of it
 
   [[noreturn]] void fail(const StepReport& report) {
@@ -126,10 +146,12 @@ class Trainer {
   Model& model_;
   Context<Backend>& context_;
   TrainerOptions options_;
-  Array<P> first_, second_;
+  Buffer<Backend, P> first_, second_;
   std::uint64_t steps_ = 0;
   typename Model::Saved saved_;
-  std::vector<Token> predicted_;
+  Buffer<Backend, Token> predicted_;
+  StepRunner<Backend> runner_;
+  std::optional<Numbers> numbers_;
 };
 
 }  // namespace coyote::inline v0

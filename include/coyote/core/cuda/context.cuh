@@ -3,11 +3,13 @@
 
 #include <cublasLt.h>
 
+#include <cstring>
 #include <memory>
 
 #include "coyote/core/context.hpp"
 #include "coyote/core/cuda/bf16.cuh"
 #include "coyote/core/cuda/memory.cuh"
+#include "coyote/core/cuda/product_plans.cuh"
 #include "coyote/core/mixer.hpp"
 
 namespace coyote::inline v0 {
@@ -48,8 +50,35 @@ struct Sequences {
     return offsets != nullptr ? offsets[s + 1] - offsets[s] : length;
   }
   __host__ __device__ std::int32_t position(std::int64_t row) const {
-    return positions != nullptr ? positions[row] : static_cast<std::int32_t>(row % length);
+    return positions != nullptr ? positions[row]
+                                : static_cast<std::int32_t>(static_cast<std::uint32_t>(row) % static_cast<std::uint32_t>(length));
   }
+};
+
+}  // namespace cuda
+
+namespace cuda {
+
+/// Numbers that operations sum up to, each in a place of its own on the device.
+enum class Slot : int { loss, right, squares, auxiliary, count };
+
+/// A number that the device works out: reading it waits for that. It holds until the same operation runs again.
+class Result {
+ public:
+  Result(Context<Cuda>& context, Slot slot) : context_(&context), slot_(slot) {}
+  operator double() const;
+  /// Where kernels find it.
+  double* data() const;
+
+ private:
+  Context<Cuda>* context_;
+  Slot slot_;
+};
+
+/// What differs from one training step to the next, for kernels in a captured graph.
+struct StepNumbers {
+  std::uint64_t step = 0;  ///< names the dropout draws; AdamW's t is one more
+  double rate = 0;         ///< learning rate
 };
 
 }  // namespace cuda
@@ -61,6 +90,7 @@ struct Sequences {
 template <>
 class Context<Cuda> : public ContextBase {
  public:
+  using Value = cuda::Result;
   template <class T>
   using Tensor = Rows<T>;
   using DeviceArena = BasicArena<cuda::DeviceMemory>;
@@ -92,9 +122,69 @@ class Context<Cuda> : public ContextBase {
   /// The stream in which all work of this context runs.
   cudaStream_t stream() const { return resources_->stream; }
   cublasLtHandle_t blas() const { return resources_->blas; }
+  cuda::ProductPlans& product_plans() { return resources_->product_plans; }
   const cuda::DeviceLimits& limits() const { return resources_->limits; }
   /// Waits until all work given so far is done, and throws what went wrong with it.
   void synchronise() const { COYOTE_CUDA_CHECK(cudaStreamSynchronize(stream())); }
+
+  /// Copies bytes of the host's to the device in stream order; the host may change its own when the call returns.
+  void upload(const void* host, void* device, std::size_t bytes) {
+    std::byte* staged = stage(bytes);
+    std::memcpy(staged, host, bytes);
+    send(staged, device, bytes);
+  }
+  /// Page-locked memory to fill before `send`: it waits until what was sent before has left.
+  std::byte* stage(std::size_t bytes) {
+    Resources& r = *resources_;
+    COYOTE_CUDA_CHECK(cudaEventSynchronize(r.sent));
+    if (static_cast<std::size_t>(r.staging.size()) < bytes)
+      r.staging = cuda::PinnedArray<std::byte>(static_cast<Index>(2 * bytes));
+    return r.staging.data();
+  }
+  void send(const std::byte* staged, void* device, std::size_t bytes) {
+    COYOTE_CUDA_CHECK(cudaMemcpyAsync(device, staged, bytes, cudaMemcpyHostToDevice, stream()));
+    COYOTE_CUDA_CHECK(cudaEventRecord(resources_->sent, stream()));
+  }
+
+  /// The place of a number that an operation is about to work out.
+  cuda::Result value(cuda::Slot slot) {
+    fetched_ = false;
+    return {*this, slot};
+  }
+  double* slot(cuda::Slot slot) { return resources_->slots.data() + static_cast<int>(slot); }
+  double fetch(cuda::Slot slot) {
+    if (!fetched_) {
+      auto& host = resources_->host_slots;
+      COYOTE_CUDA_CHECK(
+          cudaMemcpyAsync(host.data(), resources_->slots.data(), resources_->slots.bytes(), cudaMemcpyDeviceToHost, stream()));
+      synchronise();
+      fetched_ = true;
+    }
+    return resources_->host_slots[static_cast<int>(slot)];
+  }
+
+  /// While a training step is captured or replayed, its numbers are read from the device, elsewhere from the host: then these
+  /// are absent.
+  const cuda::StepNumbers* device_numbers() const { return numbers_on_device_ ? resources_->numbers.data() : nullptr; }
+  const std::uint64_t* device_step() const { return numbers_on_device_ ? &resources_->numbers.data()->step : nullptr; }
+  /// Sends the numbers of the next step, from which on kernels read them there.
+  void send_numbers(const cuda::StepNumbers& numbers) {
+    upload(&numbers, resources_->numbers.data(), sizeof(numbers));
+    numbers_on_device_ = true;
+    fetched_ = false;
+  }
+  void forget_numbers() { numbers_on_device_ = false; }
+
+  /// Says that `copy` holds the `size` parameters at `values` rounded to bf16, until it says otherwise.
+  void use_rounded(const float* values, Index size, const bf16* copy) { rounded_ = {values, size, copy}; }
+  /// The rounded copy of a matrix of parameters; no data when there is none, or its rows do not lie on 16 bytes.
+  Rows<const bf16> rounded(Rows<const float> m) const {
+    const Index at = m.data - rounded_.values;
+    const bool known = rounded_.copy != nullptr && at >= 0 && at < rounded_.size && at % 8 == 0 && m.stride % 8 == 0;
+    return known ? Rows<const bf16>(rounded_.copy + at, m.rows, m.width, m.stride) : Rows<const bf16>();
+  }
+
+  DeviceArena& arena() { return arena_; }
 
   /// The largest number of bytes of activations and scratch in use so far.
   std::size_t peak_memory() const { return arena_.peak(); }
@@ -105,7 +195,13 @@ class Context<Cuda> : public ContextBase {
   struct Resources {
     cudaStream_t stream = nullptr;
     cublasLtHandle_t blas = nullptr;
+    cudaEvent_t sent = nullptr;
     cuda::DeviceLimits limits;
+    cuda::ProductPlans product_plans;
+    cuda::PinnedArray<std::byte> staging;
+    cuda::PinnedArray<double> host_slots;
+    cuda::DeviceArray<double> slots;
+    cuda::DeviceArray<cuda::StepNumbers> numbers;
 
     explicit Resources(DeviceNumber device) {
       int count = 0;
@@ -132,6 +228,10 @@ class Context<Cuda> : public ContextBase {
       if (limits.major < 8) {
         throw Error("Context<Cuda>", "a device of compute capability 8.0 or later", words(limits.major, ".", limits.minor));
       }
+      host_slots = cuda::PinnedArray<double>(static_cast<Index>(cuda::Slot::count));
+      slots = cuda::DeviceArray<double>(static_cast<Index>(cuda::Slot::count));
+      numbers = cuda::DeviceArray<cuda::StepNumbers>(1);
+      COYOTE_CUDA_CHECK(cudaEventCreateWithFlags(&sent, cudaEventDisableTiming));
       COYOTE_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
       if (const cublasStatus_t made = cublasLtCreate(&blas); made != CUBLAS_STATUS_SUCCESS) {
         cudaStreamDestroy(stream);
@@ -143,6 +243,7 @@ class Context<Cuda> : public ContextBase {
     ~Resources() {
       cudaStreamSynchronize(stream);
       cublasLtDestroy(blas);
+      cudaEventDestroy(sent);
       cudaStreamDestroy(stream);
     }
     cuda::DeviceMemory memory() const { return {stream}; }
@@ -150,7 +251,16 @@ class Context<Cuda> : public ContextBase {
 
   std::unique_ptr<Resources> resources_;
   DeviceArena arena_;  // goes before the stream
+  bool fetched_ = false, numbers_on_device_ = false;
+  struct {
+    const float* values = nullptr;
+    Index size = 0;
+    const bf16* copy = nullptr;
+  } rounded_;
 };
+
+inline cuda::Result::operator double() const { return context_->fetch(slot_); }
+inline double* cuda::Result::data() const { return context_->slot(slot_); }
 
 namespace cuda {
 

@@ -5,10 +5,12 @@
 #include <utility>
 
 #include "coyote/core/arena.hpp"
+#include "coyote/core/context.hpp"
 #include "coyote/core/cuda/check.cuh"
-#include "coyote/core/rows.hpp"
+#include "coyote/core/parameters.hpp"
 
-namespace coyote::inline v0::cuda {
+namespace coyote::inline v0 {
+namespace cuda {
 
 /// Where the arena of a device gets its blocks. Work that uses a block runs in `stream`.
 struct DeviceMemory {
@@ -66,6 +68,29 @@ class DeviceArray {
   Index size_ = 0;
 };
 
+}  // namespace cuda
+
+namespace detail {
+template <class T>
+struct BufferOf<Cuda, T> {
+  using type = cuda::DeviceArray<T>;
+};
+}  // namespace detail
+
+template <class T>
+class HostCopy<cuda::DeviceArray<T>> {
+ public:
+  explicit HostCopy(cuda::DeviceArray<T>& buffer) : buffer_(buffer), copy_(buffer.size()) { buffer.download(copy_.data()); }
+  T* data() { return copy_.data(); }
+  void write_back() { buffer_.upload(copy_.data()); }
+
+ private:
+  cuda::DeviceArray<T>& buffer_;
+  Array<T> copy_;
+};
+
+namespace cuda {
+
 /// Page-locked memory of the host, which copies to and from the device read directly.
 template <class T>
 class PinnedArray {
@@ -92,4 +117,5 @@ class PinnedArray {
   Index size_ = 0;
 };
 
-}  // namespace coyote::inline v0::cuda
+}  // namespace cuda
+}  // namespace coyote::inline v0

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include <cmath>
+
+#include "coyote/operations/cuda/sums.cuh"
+#include "coyote/training/adamw.hpp"
+
+namespace coyote::inline v0 {
+namespace cuda {
+
+/// What an update needs beside the arrays, as AdamWOptions and the schedule say.
+struct AdamWNumbers {
+  double rate, beta1, beta2, epsilon, weight_decay;
+  std::uint64_t t;
+};
+
+inline namespace COYOTE_CUDA_ARCHITECTURES {
+
+template <class T>
+__global__ void __launch_bounds__(256) square_parts_kernel(const T* x, Index count, double* parts) {
+  double sum = 0;
+  for (Index i = Index{blockIdx.x} * 256 + threadIdx.x; i < count; i += Index{gridDim.x} * 256) {
+    sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+  }
+  sum = block_sum<256>(sum);
+  if (threadIdx.x == 0) parts[blockIdx.x] = sum;
+}
+
+/// Four neighbouring values a thread; the arrays are padded to a multiple of 16. Nothing moves when the loss or the gradient is
+/// not finite: the host learns it from the same numbers.
+template <class T>
+__global__ void __launch_bounds__(256)
+    adamw_kernel(AdamWNumbers n, const StepNumbers* device_numbers, double clip, const double* loss, const double* squares,
+                 bool decays, Index count, const T* gradients, T* values, T* first, T* second) {
+  __shared__ float shared[5];
+  __shared__ bool finite;
+  if (threadIdx.x == 0) {
+    if (device_numbers != nullptr) {
+      n.rate = device_numbers->rate;
+      n.t = device_numbers->step + 1;
+    }
+    const double t = static_cast<double>(n.t), norm = sqrt(*squares);
+    finite = isfinite(norm) && isfinite(*loss);
+    shared[0] = static_cast<float>(clip > 0 && norm > clip ? clip / norm : 1.0);
+    shared[1] = static_cast<float>(1 / (1 - pow(n.beta1, t)));
+    shared[2] = static_cast<float>(1 / (1 - pow(n.beta2, t)));
+    shared[3] = static_cast<float>(decays ? 1 - n.rate * n.weight_decay : 1.0);
+    shared[4] = static_cast<float>(n.rate);
+  }
+  __syncthreads();
+  const Index at = (Index{blockIdx.x} * 256 + threadIdx.x) * 4;
+  if (!finite || at >= count) return;
+  const float scale = shared[0], correction1 = shared[1], correction2 = shared[2], keep = shared[3], step = shared[4];
+  const float b1 = static_cast<float>(n.beta1), b2 = static_cast<float>(n.beta2);
+  const float epsilon = static_cast<float>(n.epsilon);
+  const auto read = [&](const T* from) { return *reinterpret_cast<const float4*>(from + at); };
+  float4 g = read(gradients), w = read(values), m = read(first), v = read(second);
+  const auto update = [&](float gradient, float& value, float& moment, float& square) {
+    gradient *= scale;
+    moment = b1 * moment + (1 - b1) * gradient;
+    square = b2 * square + (1 - b2) * gradient * gradient;
+    value = keep * value - step * (moment * correction1) / (sqrtf(square * correction2) + epsilon);
+  };
+  update(g.x, w.x, m.x, v.x);
+  update(g.y, w.y, m.y, v.y);
+  update(g.z, w.z, m.z, v.z);
+  update(g.w, w.w, m.w, v.w);
+  *reinterpret_cast<float4*>(values + at) = w;
+  *reinterpret_cast<float4*>(first + at) = m;
+  *reinterpret_cast<float4*>(second + at) = v;
+}
+
+}  // namespace COYOTE_CUDA_ARCHITECTURES
+}  // namespace cuda
+
+/// Sum of squares of an array, in double, in a fixed order: a number on the device.
+inline cuda::Result sum_of_squares(Context<Cuda>& context, const cuda::DeviceArray<float>& values) {
+  const auto frame = context.frame();
+  const Index blocks = std::clamp<Index>(ceil_div(values.size(), 4096), 1, 1024);
+  double* parts = context.make<double>(1, blocks).data;
+  cuda::square_parts_kernel<float>
+      <<<static_cast<unsigned>(blocks), 256, 0, context.stream()>>>(values.data(), values.size(), parts);
+  COYOTE_CUDA_CHECK_LAUNCH("square_parts");
+  const cuda::Result sum = context.value(cuda::Slot::squares);
+  cuda::add_parts_kernel<double><<<1, 256, 0, context.stream()>>>(parts, blocks, 1.0, sum.data());
+  COYOTE_CUDA_CHECK_LAUNCH("add_parts");
+  return sum;
+}
+
+/// The update of training/adamw.hpp on the device. In a captured step, rate and t are the context's device_numbers().
+inline void adamw(Context<Cuda>& context, const AdamWOptions& options, double rate, std::uint64_t t, double clip,
+                  cuda::Result loss, cuda::Result squares, ParameterStore<float, Cuda>& store, cuda::DeviceArray<float>& first,
+                  cuda::DeviceArray<float>& second) {
+  const cuda::AdamWNumbers numbers{rate, options.beta1, options.beta2, options.epsilon, options.weight_decay, t};
+  const List<Segment>& segments = store.segments();
+  // Neighbours that decay alike go together.
+  for (Index s = 0; s < segments.size();) {
+    const bool decays = options.decay_everything || segments[s].decays;
+    Index next = s + 1;
+    while (next < segments.size() && (options.decay_everything || segments[next].decays) == decays) ++next;
+    const Index begin = segments[s].begin, end = next < segments.size() ? segments[next].begin : store.values().size();
+    if (end > begin) {
+      cuda::adamw_kernel<float><<<static_cast<unsigned>(ceil_div(end - begin, 1024)), 256, 0, context.stream()>>>(
+          numbers, context.device_numbers(), clip, loss.data(), squares.data(), decays, end - begin,
+          store.gradients().data() + begin, store.values().data() + begin, first.data() + begin, second.data() + begin);
+      COYOTE_CUDA_CHECK_LAUNCH("adamw");
+    }
+    s = next;
+  }
+}
+
+}  // namespace coyote::inline v0

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/operations/cuda/column_sums.cuh"
+#include "coyote/operations/cuda/product.cuh"
+
+namespace coyote::inline v0 {
+namespace cuda {
+inline namespace COYOTE_CUDA_ARCHITECTURES {
+
+/// to[i, c] = from[i, c] rounded to bf16; `to` has `stride` columns, those beyond the width are 0.
+template <class S>
+__global__ void __launch_bounds__(256)
+    round_kernel(const float* from, Index from_stride, Index rows, Index width, S* to, Index stride) {
+  const Index at = (Index{blockIdx.x} * 256 + threadIdx.x) * 2;  // stride is even
+  if (at >= rows * stride) return;
+  const Index i = at / stride, c = at % stride;
+  const float* row = from + i * from_stride;
+  *reinterpret_cast<__nv_bfloat162*>(to + at) =
+      __floats2bfloat162_rn(c < width ? row[c] : 0.0f, c + 1 < width ? row[c + 1] : 0.0f);
+}
+
+/// bias[position of the row]
+struct PositionBiasRow {
+  Sequences sequences;
+  Rows<const float> bias;
+  template <int N>
+  __device__ Pack<N> operator()(std::int32_t row, std::int32_t column) const {
+    return load<N>(bias.row(sequences.position(row)) + column);
+  }
+};
+
+}  // namespace COYOTE_CUDA_ARCHITECTURES
+
+/// A matrix of float parameters in the type that products read: itself, the copy that a model made of all its parameters, or a
+/// rounded copy in the current frame, whose rows begin on boundaries of 16 bytes.
+template <class S>
+Rows<const S> in_type(Context<Cuda>& context, Rows<const float> m) {
+  if constexpr (std::is_same_v<S, float>) {
+    return m;
+  } else {
+    if (const Rows<const bf16> copy = context.rounded(m); copy.data != nullptr) return copy;
+    const Rows<bf16> copy = context.make<bf16>(m.rows, round_up(m.width, 8));
+    const Index pairs = copy.rows * copy.width / 2;
+    if (pairs > 0) {
+      round_kernel<<<static_cast<unsigned>(ceil_div(pairs, 256)), 256, 0, context.stream()>>>(m.data, m.stride, m.rows, m.width,
+                                                                                              copy.data, copy.stride);
+      COYOTE_CUDA_CHECK_LAUNCH("round");
+    }
+    return copy.columns(0, m.width);
+  }
+}
+
+/// Products that are worth cuBLASLt's time and lie as it wants them.
+template <class T, class C>
+bool suits_blas(Operand<T> a, Operand<T> b, Rows<C> c, Index depth) {
+  return c.rows >= 1 && c.width >= 8 && depth >= 8 && is_aligned(a.data, a.stride()) && is_aligned(b.data, b.stride()) &&
+         is_aligned(c.data, c.stride);
+}
+
+/// dbias += the sum of dy over the rows that share a bias.
+template <class S>
+void add_bias_gradient(Context<Cuda>& context, const Batch& batch, Rows<const S> dy, Rows<float> dbias) {
+  if (dbias.rows == 1) sum_rows<S>(context, dy.rows, SameRow<S>{dy}, dbias, dy);
+  if (dbias.rows > 1) sum_positions<S>(context, batch, SameRow<S>{dy}, dbias, dy);
+}
+
+}  // namespace cuda
+
+/// While it lives, bf16 products find the parameters of a store rounded once, not anew in every product. The copy lies in the
+/// current frame.
+template <class S>
+class RoundedParameters<S, Cuda> {
+ public:
+  RoundedParameters(Context<Cuda>& context, const ParameterStore<float, Cuda>& store) : context_(context) {
+    if constexpr (std::is_same_v<S, bf16>) {
+      const Index size = store.values().size(), columns = 16;  // the store pads every parameter to a multiple of it
+      const Rows<bf16> copy = context.make<bf16>(size / columns, columns);
+      cuda::map_rows(context, cuda::SameRow<float>{{store.values().data(), size / columns, columns}}, Write::overwrite, copy);
+      context.use_rounded(store.values().data(), size, copy.data);
+    }
+  }
+  RoundedParameters(const RoundedParameters&) = delete;
+  RoundedParameters& operator=(const RoundedParameters&) = delete;
+  ~RoundedParameters() { context_.use_rounded(nullptr, 0, nullptr); }
+
+ private:
+  Context<Cuda>& context_;
+};
+
+/// y[i, :] = x[i, :] weight + bias. weight [in, out] in float; bias 0, 1 or at least `length` rows. bf16 activations multiply
+/// by the weights rounded to bf16; sums are in float, and float products are exact ones (no TF32).
+/// 2 rows in out flop; bytes: x, y and the weights. By cuBLASLt, except for narrow or oddly placed matrices.
+template <class S>
+void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const float> bias,
+            Rows<S> y) {
+  using namespace cuda;
+  if (y.empty()) return;
+  const auto frame = context.frame();
+  const bool per_channel = bias.rows == 1;
+  bool done = false;
+  if (const Rows<const S> w = in_type<S>(context, weight); suits_blas(Operand<S>::of(x), Operand<S>::of(w), y, x.width)) {
+    const S* row = per_channel ? in_type<S>(context, bias).data : nullptr;
+    done = blas_product<S, S>(context, Operand<S>::of(x), Operand<S>::of(w), row, y, x.width, false);
+  }
+  if (!done) {
+    plain_product<S, float, S>(context, Operand<S>::of(x), Operand<float>::of(weight), per_channel ? bias.data : nullptr, y,
+                               x.width, false);
+  }
+  if (bias.rows > 1) {
+    map_rows(context, PositionBiasRow{sequences_of(batch), bias}, Write::add, y, bias);
+  }
+}
+
+/// dx (=|+=) dy weight^T; dweight += x^T dy; dbias += the sum of dy over the rows that share a bias. Absent dweight or dbias
+/// (0 rows) are not wanted.
+template <class S>
+void linear_backward(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const S> dy,
+                     Rows<S> dx, Write write, Rows<float> dweight, Rows<float> dbias) {
+  using namespace cuda;
+  if (dy.empty()) return;
+  const auto frame = context.frame();
+  if (write != Write::none && dx.rows > 0) {
+    const bool adds = write == Write::add;
+    const Rows<const S> w = in_type<S>(context, weight);
+    const auto a = Operand<S>::of(dy), b = Operand<S>::transposed(w);
+    if (!suits_blas(a, b, dx, dy.width) || !blas_product<S, S>(context, a, b, nullptr, dx, dy.width, adds)) {
+      plain_product<S, float, S>(context, a, Operand<float>::transposed(weight), nullptr, dx, dy.width, adds);
+    }
+  }
+  if (dweight.rows > 0) {
+    const auto a = Operand<S>::transposed(x), b = Operand<S>::of(dy);
+    if (!suits_blas(a, b, dweight, dy.rows) || !blas_product<S, float>(context, a, b, nullptr, dweight, dy.rows, true)) {
+      plain_product<S, S, float>(context, a, b, nullptr, dweight, dy.rows, true);
+    }
+  }
+  add_bias_gradient<S>(context, batch, dy, dbias);
+}
+
+}  // namespace coyote::inline v0

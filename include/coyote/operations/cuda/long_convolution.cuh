@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/operations/cuda/long_convolution_direct.cuh"
+#include "coyote/operations/cuda/long_convolution_transforms.cuh"
+
+namespace coyote::inline v0 {
+
+namespace cuda::inline COYOTE_CUDA_ARCHITECTURES {
+
+/// How a long convolution of rows [rows, width] runs.
+enum class ConvolutionPath {
+  direct,     ///< by definition, on the rows
+  transforms  ///< on channel-major lines in scratch memory
+};
+constexpr ConvolutionPath convolution_path(Index length) {
+  return length <= direct_rows ? ConvolutionPath::direct : ConvolutionPath::transforms;
+}
+
+inline void launch_add_sums(Context<Cuda>& context, const float* partial, Index count, Rows<float> total) {
+  constexpr int threads = 16;
+  add_sums_kernel<threads><<<static_cast<unsigned>(ceil_div(total.rows * total.width, 32)), dim3(32, threads), 0, context.stream()>>>(
+      partial, count, total);
+  COYOTE_CUDA_CHECK_LAUNCH("add_sums_kernel");
+}
+
+/// A long convolution of one batch on lines. A cyclic one of n rows is a causal one of lines of 2n: rows repeat, and of the
+/// result the second half counts; gradients stand after n zeros, and both halves of their adjoint add up.
+template <class S>
+class LineConvolution {
+ public:
+  LineConvolution(Context<Cuda>& context, const Batch& batch, Wrap wrap, Rows<const float> taps)
+      : context_(context),
+        sequences_(sequences_of(batch)),
+        width_(taps.width),
+        scratch_(sequences_, width_, wrap == Wrap::cyclic ? 2 : 1),
+        transforms_(context, scratch_.lines, width_) {
+    const Rows<float> lines = context.make<float>(width_, round_up(batch.length, 8));
+    constexpr int tile = 32;
+    const dim3 grid(static_cast<unsigned>(ceil_div(batch.length, tile)), static_cast<unsigned>(ceil_div(width_, tile)));
+    taps_to_lines_kernel<tile><<<grid, dim3(tile, 8), 0, context.stream()>>>(taps.slice(0, batch.length), lines.data, lines.stride);
+    COYOTE_CUDA_CHECK_LAUNCH("taps_to_lines_kernel");
+    taps_ = {.data = lines.data,
+             .channel_pitch = lines.stride,
+             .count = sequences_.length,
+             .per_sequence = wrap == Wrap::cyclic && sequences_.offsets != nullptr};
+  }
+
+  void forward(Rows<const S> x, const Epilogue<S>& epilogue) {
+    S* const lines = make();
+    to_lines(x, {}, {}, {}, Fold::repeat, lines, nullptr);
+    transforms_.convolve(Values::of(lines), taps_, Values::of(lines), false);
+    from_lines(lines, false, epilogue);
+  }
+  void backward(Rows<const S> x, Rows<const S> gate, Rows<const S> convolved, Rows<const S> dy, Rows<S> dx, Write write,
+                Rows<S> dgate, Rows<float> dtaps, Rows<float> dbias) {
+    S* const d = make();
+    const dim3 grid = layout_grid(sequences_, width_);
+    const Rows<float> sums = dbias.rows == 1 ? context_.make<float>(grid.x, width_) : Rows<float>();
+    to_lines(dy, gate, convolved, dgate, Fold::after_zeros, d, sums.data);
+    if (dbias.rows == 1) launch_add_sums(context_, sums.data, grid.x, dbias);
+    S* lines = nullptr;
+    if (dtaps.rows > 0) {
+      lines = make();
+      to_lines(x, {}, {}, {}, Fold::repeat, lines, nullptr);
+    }
+    const bool wants_dx = write != Write::none;
+    transforms_.gradients(Values::of(lines), taps_, Values::of(d), Values::of(wants_dx ? d : nullptr),
+                          {dtaps.data, dtaps.stride, 1, dtaps.rows > 0 ? sequences_.length : 0});
+    if (wants_dx) from_lines(d, true, {.bias = {}, .gate = {}, .convolved = {}, .y = dx, .add = write == Write::add});
+  }
+
+ private:
+  S* make() { return context_.template make<S>(1, scratch_.elements).data; }
+  void to_lines(Rows<const S> from, Rows<const S> gate, Rows<const S> convolved, Rows<S> dgate, Fold fold, S* to, float* sums) {
+    to_lines_kernel<S><<<layout_grid(sequences_, width_), layout_block, 0, context_.stream()>>>(
+        sequences_, from, gate, convolved, dgate, scratch_.lines, fold, to, sums);
+    COYOTE_CUDA_CHECK_LAUNCH("to_lines_kernel");
+  }
+  void from_lines(const S* from, bool adjoint, const Epilogue<S>& epilogue) {
+    from_lines_kernel<S><<<layout_grid(sequences_, width_), layout_block, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint,
+                                                                                                 from, epilogue);
+    COYOTE_CUDA_CHECK_LAUNCH("from_lines_kernel");
+  }
+
+  Context<Cuda>& context_;
+  Sequences sequences_;
+  Index width_;
+  ScratchLines scratch_;
+  Transforms transforms_;
+  LineTaps taps_;
+};
+
+/// Lines as a caller has them: [batch, width, length] without gaps.
+inline Lines dense_lines(Index batch, Index width, Index length) {
+  Lines lines;
+  lines.sequences = static_cast<std::int32_t>(batch);
+  lines.length = static_cast<std::int32_t>(length);
+  lines.channel_pitch = length;
+  lines.sequence_pitch = width * length;
+  return lines;
+}
+
+/// y[b, c, i] = sum_{t <= i} taps[c, t] x[b, c, i-t]; x and y [batch, width, length], taps [width, length], without gaps.
+template <class S>
+void long_convolution_channel_major(Context<Cuda>& context, Index batch, Index width, Index length, const S* x, const float* taps,
+                                    S* y) {
+  const auto frame = context.frame();
+  const LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
+  Transforms(context, dense_lines(batch, width, length), width).convolve(Values::of(x), filter, Values::of(y), false);
+}
+
+/// Its gradients: dx is overwritten, dtaps added to; either may be null.
+template <class S>
+void long_convolution_channel_major_backward(Context<Cuda>& context, Index batch, Index width, Index length, const S* x,
+                                             const float* taps, const S* dy, S* dx, float* dtaps) {
+  const auto frame = context.frame();
+  const LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
+  const TapGradient gradient{.data = dtaps, .tap_pitch = 1, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
+  Transforms(context, dense_lines(batch, width, length), width)
+      .gradients(Values::of(x), filter, Values::of(dy), Values::of(dx), gradient);
+}
+
+template <class S>
+void convolve_directly(Context<Cuda>& context, const Batch& batch, Wrap wrap, Rows<const S> x, Rows<const float> taps,
+                       const Epilogue<S>& epilogue) {
+  const dim3 grid(static_cast<unsigned>(batch.sequences), static_cast<unsigned>(ceil_div(x.width, direct_channels)));
+  direct_kernel<S><<<grid, dim3(direct_channels, direct_threads), 0, context.stream()>>>(sequences_of(batch), wrap, x, taps, epilogue);
+  COYOTE_CUDA_CHECK_LAUNCH("direct_kernel");
+}
+
+template <class S>
+void direct_gradients(Context<Cuda>& context, const Batch& batch, Wrap wrap, Rows<const S> x, Rows<const float> taps,
+                      Rows<const S> gate, Rows<const S> convolved, Rows<const S> dy, Rows<S> dx, Write write, Rows<S> dgate,
+                      Rows<float> dtaps, Rows<float> dbias) {
+  const Index tiles = ceil_div(dy.width, direct_channels);
+  const Index wanted = std::min(batch.sequences, ceil_div(Index{16} * context.limits().multiprocessors, tiles));
+  const Index per_group = ceil_div(batch.sequences, wanted), groups = ceil_div(batch.sequences, per_group);
+  const auto sums = [&](bool wants) { return wants ? context.make<float>(groups * batch.length, dy.width) : Rows<float>(); };
+  const Rows<float> lags = sums(dtaps.rows > 0), biases = sums(dbias.rows > 0);
+  direct_gradient_kernel<S><<<dim3(static_cast<unsigned>(groups), static_cast<unsigned>(tiles)),
+                              dim3(direct_channels, direct_threads), 0, context.stream()>>>(
+      sequences_of(batch), wrap, static_cast<int>(per_group), x, taps, gate, convolved, dy, dx, write, dgate, lags.data, biases.data);
+  COYOTE_CUDA_CHECK_LAUNCH("direct_gradient_kernel");
+  if (dtaps.rows > 0) launch_add_sums(context, lags.data, groups, dtaps.slice(0, batch.length));
+  if (dbias.rows == 1) launch_add_sums(context, biases.data, groups * batch.length, dbias);
+  if (dbias.rows > 1) launch_add_sums(context, biases.data, groups, dbias.slice(0, batch.length));
+}
+
+}  // namespace cuda::inline COYOTE_CUDA_ARCHITECTURES
+
+/// y[i] = (sum_t taps[t] x[i-t] + bias), times gate[i] when there is one; t runs over 0 .. i (causal) or, with x as a ring of
+/// the sequence's n rows, over 0 .. n-1 (cyclic). Shapes: x, gate, y [rows, D]; taps [at least the longest sequence, D]; bias [0,
+/// 1 or at least the longest sequence, D]; `convolved` [rows, D], when it has rows, receives the value before the gate. Any
+/// length: up to 64 rows by definition, above by transforms of 2^k >= n points in float.
+template <class S>
+void long_convolution(Context<Cuda>& context, const Batch& batch, Wrap wrap, Rows<const S> x, Rows<const parameter_t<S>> taps,
+                      Rows<const parameter_t<S>> bias, Rows<const S> gate, Rows<S> convolved, Rows<S> y) {
+  if (y.empty()) return;
+  const auto frame = context.frame();
+  const cuda::Epilogue<S> epilogue{.bias = bias, .gate = gate, .convolved = convolved, .y = y};
+  if (cuda::convolution_path(batch.length) == cuda::ConvolutionPath::direct) {
+    cuda::convolve_directly<S>(context, batch, wrap, x, taps, epilogue);
+  } else {
+    cuda::LineConvolution<S>(context, batch, wrap, taps).forward(x, epilogue);
+  }
+}
+
+/// Gradients of long_convolution, with dc = dy * gate (or dy): dgate = dy * convolved; dx[j] = sum_t taps[t] dc[j+t], by `write`;
+/// dtaps[t] += sum_i dc[i] x[i-t]; dbias += dc, summed as bias is shared. dgate, dtaps and dbias without rows are not wanted;
+/// `convolved` is there if and only if there is a gate. Sums over sequences go in groups that depend on shapes alone.
+template <class S>
+void long_convolution_backward(Context<Cuda>& context, const Batch& batch, Wrap wrap, Rows<const S> x,
+                               Rows<const parameter_t<S>> taps, Rows<const S> gate, Rows<const S> convolved, Rows<const S> dy,
+                               Rows<S> dx, Write write, Rows<S> dgate, Rows<parameter_t<S>> dtaps, Rows<parameter_t<S>> dbias) {
+  if (dy.empty()) return;
+  const auto frame = context.frame();
+  if (cuda::convolution_path(batch.length) == cuda::ConvolutionPath::direct) {
+    cuda::direct_gradients<S>(context, batch, wrap, x, taps, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
+    return;
+  }
+  cuda::LineConvolution<S>(context, batch, wrap, taps).backward(x, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
+  if (dbias.rows > 1) {
+    const dim3 grid(static_cast<unsigned>(batch.length), static_cast<unsigned>(ceil_div(dbias.width, 128)));
+    cuda::add_position_bias_kernel<S><<<grid, 128, 0, context.stream()>>>(cuda::sequences_of(batch), gate, dy, dbias);
+    COYOTE_CUDA_CHECK_LAUNCH("add_position_bias_kernel");
+  }
+}
+
+}  // namespace coyote::inline v0
