@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/operations/cuda/long_convolution_direct.cuh"
+#include "coyote/operations/cuda/long_convolution_toeplitz.cuh"
 #include "coyote/operations/cuda/long_convolution_transforms.cuh"
 
 namespace coyote::inline v0 {
@@ -24,6 +25,28 @@ inline void launch_add_sums(Context<Cuda>& context, const float* partial, Index 
   COYOTE_CUDA_CHECK_LAUNCH("add_sums_kernel");
 }
 
+/// Does a long convolution on lines run on tensor cores? Packed cyclic batches have a filter per sequence, for transforms alone.
+template <class S>
+bool runs_on_tensor_cores(const Lines& lines, const LineTaps& taps) {
+  return std::is_same_v<S, bf16> && lines.longest() <= longest_toeplitz && !taps.per_sequence;
+}
+/// y = taps * x along lines, or the adjoint; y may be x.
+template <class S>
+void convolve_lines(Context<Cuda>& context, const Lines& lines, Index width, const S* x, const LineTaps& taps, S* y, bool adjoint) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (runs_on_tensor_cores<S>(lines, taps)) return toeplitz_convolve(context, lines, width, x, taps, y, adjoint);
+  }
+  Transforms(context, lines, width).convolve(Values::of(x), taps, Values::of(y), adjoint);
+}
+/// Both gradients; dx may be d. Either is not wanted if its data is null.
+template <class S>
+void line_gradients(Context<Cuda>& context, const Lines& lines, Index width, const S* x, const LineTaps& taps, const S* d, S* dx,
+                    const TapGradient& gradient) {
+  const bool apart = runs_on_tensor_cores<S>(lines, taps);
+  Transforms(context, lines, width).gradients(Values::of(x), taps, Values::of(d), Values::of(apart ? nullptr : dx), gradient);
+  if (apart && dx != nullptr) convolve_lines<S>(context, lines, width, d, taps, dx, true);
+}
+
 /// A long convolution of one batch on lines. A cyclic one of n rows is a causal one of lines of 2n: rows repeat, and of the
 /// result the second half counts; gradients stand after n zeros, and both halves of their adjoint add up.
 template <class S>
@@ -33,8 +56,7 @@ class LineConvolution {
       : context_(context),
         sequences_(sequences_of(batch)),
         width_(taps.width),
-        scratch_(sequences_, width_, wrap == Wrap::cyclic ? 2 : 1),
-        transforms_(context, scratch_.lines, width_) {
+        scratch_(sequences_, width_, wrap == Wrap::cyclic ? 2 : 1) {
     const Rows<float> lines = context.make<float>(width_, round_up(batch.length, 8));
     constexpr int tile = 32;
     const dim3 grid(static_cast<unsigned>(ceil_div(batch.length, tile)), static_cast<unsigned>(ceil_div(width_, tile)));
@@ -49,7 +71,7 @@ class LineConvolution {
   void forward(Rows<const S> x, const Epilogue<S>& epilogue) {
     S* const lines = make();
     to_lines(x, {}, {}, {}, Fold::repeat, lines, nullptr);
-    transforms_.convolve(Values::of(lines), taps_, Values::of(lines), false);
+    convolve_lines<S>(context_, scratch_.lines, width_, lines, taps_, lines, false);
     from_lines(lines, false, epilogue);
   }
   void backward(Rows<const S> x, Rows<const S> gate, Rows<const S> convolved, Rows<const S> dy, Rows<S> dx, Write write,
@@ -65,21 +87,31 @@ class LineConvolution {
       to_lines(x, {}, {}, {}, Fold::repeat, lines, nullptr);
     }
     const bool wants_dx = write != Write::none;
-    transforms_.gradients(Values::of(lines), taps_, Values::of(d), Values::of(wants_dx ? d : nullptr),
-                          {dtaps.data, dtaps.stride, 1, dtaps.rows > 0 ? sequences_.length : 0});
+    line_gradients<S>(context_, scratch_.lines, width_, lines, taps_, d, wants_dx ? d : nullptr,
+                      {dtaps.data, dtaps.stride, 1, dtaps.rows > 0 ? sequences_.length : 0});
     if (wants_dx) from_lines(d, true, {.bias = {}, .gate = {}, .convolved = {}, .y = dx, .add = write == Write::add});
   }
 
  private:
   S* make() { return context_.template make<S>(1, scratch_.elements).data; }
   void to_lines(Rows<const S> from, Rows<const S> gate, Rows<const S> convolved, Rows<S> dgate, Fold fold, S* to, float* sums) {
-    to_lines_kernel<S><<<layout_grid(sequences_, width_), layout_block, 0, context_.stream()>>>(
-        sequences_, from, gate, convolved, dgate, scratch_.lines, fold, to, sums);
+    const dim3 grid = layout_grid(sequences_, width_);
+    if constexpr (std::is_same_v<S, bf16>) {
+      to_lines_vector_kernel<S>
+          <<<grid, 256, 0, context_.stream()>>>(sequences_, from, gate, convolved, dgate, scratch_.lines, fold, to, sums);
+    } else {
+      to_lines_kernel<S>
+          <<<grid, layout_block, 0, context_.stream()>>>(sequences_, from, gate, convolved, dgate, scratch_.lines, fold, to, sums);
+    }
     COYOTE_CUDA_CHECK_LAUNCH("to_lines_kernel");
   }
   void from_lines(const S* from, bool adjoint, const Epilogue<S>& epilogue) {
-    from_lines_kernel<S><<<layout_grid(sequences_, width_), layout_block, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint,
-                                                                                                 from, epilogue);
+    const dim3 grid = layout_grid(sequences_, width_);
+    if constexpr (std::is_same_v<S, bf16>) {
+      from_lines_vector_kernel<S><<<grid, 256, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint, from, epilogue);
+    } else {
+      from_lines_kernel<S><<<grid, layout_block, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint, from, epilogue);
+    }
     COYOTE_CUDA_CHECK_LAUNCH("from_lines_kernel");
   }
 
@@ -87,7 +119,6 @@ class LineConvolution {
   Sequences sequences_;
   Index width_;
   ScratchLines scratch_;
-  Transforms transforms_;
   LineTaps taps_;
 };
 
@@ -107,7 +138,7 @@ void long_convolution_channel_major(Context<Cuda>& context, Index batch, Index w
                                     S* y) {
   const auto frame = context.frame();
   const LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
-  Transforms(context, dense_lines(batch, width, length), width).convolve(Values::of(x), filter, Values::of(y), false);
+  convolve_lines<S>(context, dense_lines(batch, width, length), width, x, filter, y, false);
 }
 
 /// Its gradients: dx is overwritten, dtaps added to; either may be null.
@@ -117,8 +148,7 @@ void long_convolution_channel_major_backward(Context<Cuda>& context, Index batch
   const auto frame = context.frame();
   const LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
   const TapGradient gradient{.data = dtaps, .tap_pitch = 1, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
-  Transforms(context, dense_lines(batch, width, length), width)
-      .gradients(Values::of(x), filter, Values::of(dy), Values::of(dx), gradient);
+  line_gradients<S>(context, dense_lines(batch, width, length), width, x, filter, dy, dx, gradient);
 }
 
 template <class S>
