@@ -82,10 +82,21 @@ struct Batch {
   }
 };
 
+/// A decoding step in the memory of a device: kernels read it there, so that one captured step serves every position.
+struct DeviceStep {
+  const std::int32_t* position = nullptr;
+  const Token* tokens = nullptr;  ///< one per sequence; may be absent
+};
+
 /// One decoding step: every sequence of the batch receives its row number `position`.
 struct Step {
   Index position = 0;
   std::span<const Token> tokens = {};  ///< one per sequence; may be empty where no mixer asks for tokens
+  const DeviceStep* device = nullptr;  ///< the same on the device, where layers run on one
+
+  constexpr std::span<const Token> resident_tokens() const {
+    return device == nullptr ? tokens : std::span<const Token>(device->tokens, tokens.size());
+  }
 };
 
 }  // namespace coyote::inline v0

@@ -205,6 +205,17 @@ class Resident {
   const Batch& batch_;
 };
 
+/// The same for a decoding step.
+template <class Backend>
+class ResidentStep {
+ public:
+  constexpr ResidentStep(Context<Backend>&, const Step& step) : step_(step) {}
+  constexpr operator const Step&() const { return step_; }
+
+ private:
+  const Step& step_;
+};
+
 /// The type of an activation that a layer keeps: owning on Reference, a view into the arena elsewhere.
 template <class Backend, class T>
 using Tensor = typename Context<Backend>::template Tensor<T>;

@@ -19,19 +19,23 @@ struct Rows {
   Index stride = 0;
 
   constexpr Rows() = default;
-  constexpr Rows(T* data_, Index rows_, Index width_) : Rows(data_, rows_, width_, width_) {}
-  constexpr Rows(T* data_, Index rows_, Index width_, Index stride_) : data(data_), rows(rows_), width(width_), stride(stride_) {}
+  COYOTE_HOST_DEVICE constexpr Rows(T* data_, Index rows_, Index width_) : Rows(data_, rows_, width_, width_) {}
+  COYOTE_HOST_DEVICE constexpr Rows(T* data_, Index rows_, Index width_, Index stride_)
+      : data(data_), rows(rows_), width(width_), stride(stride_) {}
   /// A view of mutable elements reads as one of const elements.
   template <class U>
-  requires(std::same_as<T, const U>) constexpr Rows(Rows<U> other) : Rows(other.data, other.rows, other.width, other.stride) {}
+  requires(std::same_as<T, const U>) COYOTE_HOST_DEVICE constexpr Rows(Rows<U> other)
+      : Rows(other.data, other.rows, other.width, other.stride) {}
 
-  constexpr T* row(Index i) const { return data + i * stride; }
-  constexpr T& operator()(Index i, Index c) const { return data[i * stride + c]; }
-  constexpr bool empty() const { return rows == 0 || width == 0; }
+  COYOTE_HOST_DEVICE constexpr T* row(Index i) const { return data + i * stride; }
+  COYOTE_HOST_DEVICE constexpr T& operator()(Index i, Index c) const { return data[i * stride + c]; }
+  COYOTE_HOST_DEVICE constexpr bool empty() const { return rows == 0 || width == 0; }
   /// Rows first .. first + count - 1.
-  constexpr Rows slice(Index first, Index count) const { return {data + first * stride, count, width, stride}; }
+  COYOTE_HOST_DEVICE constexpr Rows slice(Index first, Index count) const {
+    return {data + first * stride, count, width, stride};
+  }
   /// Columns first .. first + count - 1, of every row.
-  constexpr Rows columns(Index first, Index count) const { return {data + first, rows, count, stride}; }
+  COYOTE_HOST_DEVICE constexpr Rows columns(Index first, Index count) const { return {data + first, rows, count, stride}; }
 };
 
 /// An owning, zero-initialised, row-major matrix; reads as Rows wherever a view is asked for.

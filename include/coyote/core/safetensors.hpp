@@ -25,7 +25,7 @@ namespace coyote::inline v0 {
 static_assert(std::endian::native == std::endian::little, "safetensors are written as they lie in memory: little endian");
 
 /// The type of a tensor's elements.
-enum class Dtype { f64, f32, f16, bf16, i64, i32, i16, i8, u64, u32, u16, u8, boolean };
+enum class Dtype { f64, f32, f16, bfloat16, i64, i32, i16, i8, u64, u32, u16, u8, boolean };
 
 namespace detail {
 struct DtypeFacts {

@@ -6,6 +6,16 @@
 
 #include "coyote/core/version.hpp"
 
+// Marks functions that kernels call too; before such a template that calls what it is given, be it the host's or a kernel's,
+// stands COYOTE_CALLS_BACK.
+#ifdef __CUDACC__
+#define COYOTE_HOST_DEVICE __host__ __device__
+#define COYOTE_CALLS_BACK _Pragma("nv_exec_check_disable")
+#else
+#define COYOTE_HOST_DEVICE
+#define COYOTE_CALLS_BACK
+#endif
+
 namespace coyote::inline v0 {
 
 /// Extents, positions and row numbers.
@@ -29,7 +39,7 @@ struct Seed {
 };
 
 /// Smallest multiple of `unit` that is >= value.
-constexpr Index round_up(Index value, Index unit) { return (value + unit - 1) / unit * unit; }
-constexpr Index ceil_div(Index value, Index unit) { return (value + unit - 1) / unit; }
+COYOTE_HOST_DEVICE constexpr Index round_up(Index value, Index unit) { return (value + unit - 1) / unit * unit; }
+COYOTE_HOST_DEVICE constexpr Index ceil_div(Index value, Index unit) { return (value + unit - 1) / unit; }
 
 }  // namespace coyote::inline v0

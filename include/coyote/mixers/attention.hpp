@@ -192,9 +192,9 @@ class Layer<Attention<H, Pattern, Positions>, Backend, S> {
       }
       if constexpr (Pattern::uses_tokens) {
         state.tokens[s * state.capacity + at.position] = at.tokens[static_cast<std::size_t>(s)];
-        const auto size = static_cast<std::size_t>(Pattern::index_size(state.capacity));
-        Pattern::append({state.index.data() + s * static_cast<Index>(size), size},
-                        {state.tokens.data() + s * state.capacity, static_cast<std::size_t>(state.capacity)}, at.position);
+        const Index size = Pattern::index_size(state.capacity);
+        Pattern::append(Entries<std::int32_t>(state.index.data() + s * size, size),
+                        Entries<const Token>(state.tokens.data() + s * state.capacity, state.capacity), at.position);
       }
     }
     // The rows that a full window keeps are all its keys, in whatever order.

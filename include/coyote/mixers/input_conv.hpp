@@ -31,20 +31,24 @@ struct TokenLags {
   static constexpr Cost cost(Dimensions) { return {}; }
 
   /// The table of rows by token, then the lags, newest first.
-  static constexpr Index index_size(Index capacity) { return detail::TokenPattern::index_size(capacity) + Count; }
-  static constexpr void append(std::span<std::int32_t> index, std::span<const Token> tokens, Index i,
-                               std::span<std::int32_t> lags) {
-    const std::span<std::int32_t> rows = index.first(index.size() - Count), newest = index.last(Count);
+  COYOTE_HOST_DEVICE static constexpr Index index_size(Index capacity) {
+    return detail::TokenPattern::index_size(capacity) + Count;
+  }
+  COYOTE_HOST_DEVICE static constexpr void append(Entries<std::int32_t> index, Entries<const Token> tokens, Index i,
+                                                  Entries<std::int32_t> lags) {
+    const Entries<std::int32_t> rows = index.first(index.size() - Count), newest = index.behind(index.size() - Count);
     detail::TokenPattern::append(rows, tokens, i);
     if (const Index before = detail::TokenPattern::previous(rows, i); before >= 0) {
       std::int32_t carried = static_cast<std::int32_t>(i - 1 - before);
       const std::int32_t lag = carried;
-      for (std::int32_t& entry : newest) {  // to the front; the others move up to its old place
-        std::swap(entry, carried);
+      for (Index n = 0; n < Count; ++n) {  // to the front; the others move up to its old place
+        const std::int32_t entry = newest[n];
+        newest[n] = carried;
+        carried = entry;
         if (carried == lag) break;
       }
     }
-    std::copy(newest.begin(), newest.end(), lags.begin());
+    for (Index n = 0; n < Count; ++n) lags[n] = newest[n];
   }
 };
 
@@ -244,14 +248,14 @@ requires(is_real<S> || !Gating::is_softmax) class Layer<InputConv<Lags, Gating, 
         state.keys(row, c) = static_cast<P>(qkv(s, width_ + c));
         state.values(row, c) = static_cast<P>(qkv(s, 2 * width_ + c));
       }
-      std::span<const Token> tokens;
+      Entries<const Token> tokens;
       if (Lags::uses_tokens) {
         state.tokens[row] = at.tokens[static_cast<std::size_t>(s)];
-        tokens = {state.tokens.data() + first, static_cast<std::size_t>(state.capacity)};
+        tokens = {state.tokens.data() + first, state.capacity};
       }
       const Index size = Lags::index_size(state.capacity);
       std::int32_t lags[Lags::count] = {};
-      Lags::append({state.index.data() + s * size, static_cast<std::size_t>(size)}, tokens, at.position, lags);
+      Lags::append(Entries<std::int32_t>(state.index.data() + s * size, size), tokens, at.position, lags);
       input_convolution_step<S, softmax>(
           context, lags, at.position, qkv.row(s), std::as_const(state.keys).view().slice(first, state.capacity),
           std::as_const(state.values).view().slice(first, state.capacity), weights.row(0), y.row(s));

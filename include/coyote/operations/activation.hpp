@@ -9,7 +9,7 @@ namespace coyote::inline v0 {
 
 /// 1 / (1 + exp(-x)): one special function, as far as counting goes. A scalar that counts brings its own.
 template <class P>
-P logistic(P x) {
+COYOTE_HOST_DEVICE P logistic(P x) {
   using std::exp;
   const P one = static_cast<P>(1.0);
   return one / (one + exp(-x));
@@ -28,8 +28,8 @@ P shifted_exponential(P x, P shift) {
 template <class P>
 struct ScalarMath {
   using Value = P;
-  static P constant(double value) { return static_cast<P>(value); }
-  static P sigmoid(P x) { return logistic(x); }
+  COYOTE_HOST_DEVICE static P constant(double value) { return static_cast<P>(value); }
+  COYOTE_HOST_DEVICE static P sigmoid(P x) { return logistic(x); }
 };
 
 /// Pointwise functions for Activation. Each is written once, over a Math:
@@ -45,11 +45,11 @@ namespace functions {
 struct Silu {
   static constexpr Cost cost{.multiplications = 1, .functions = 1};
   template <class Math>
-  static typename Math::Value value(typename Math::Value x) {
+  COYOTE_HOST_DEVICE static typename Math::Value value(typename Math::Value x) {
     return x * Math::sigmoid(x);
   }
   template <class Math>
-  static typename Math::Value derivative(typename Math::Value x) {
+  COYOTE_HOST_DEVICE static typename Math::Value derivative(typename Math::Value x) {
     const auto s = Math::sigmoid(x), one = Math::constant(1);
     return s * (one + x * (one - s));
   }
@@ -59,11 +59,11 @@ struct Silu {
 struct Gelu {
   static constexpr Cost cost{.multiplications = 4, .additions = 1, .functions = 1};
   template <class Math>
-  static typename Math::Value value(typename Math::Value x) {
+  COYOTE_HOST_DEVICE static typename Math::Value value(typename Math::Value x) {
     return x * gate<Math>(x).sigmoid;
   }
   template <class Math>
-  static typename Math::Value derivative(typename Math::Value x) {
+  COYOTE_HOST_DEVICE static typename Math::Value derivative(typename Math::Value x) {
     const auto g = gate<Math>(x);
     const auto one = Math::constant(1);
     return g.sigmoid * (one + x * (one - g.sigmoid) * (Math::constant(linear) + Math::constant(3 * cubic) * g.square));
@@ -77,7 +77,7 @@ struct Gelu {
   };
   /// Far out the gate is 0 or 1 in every format, and bounding its argument keeps the cube finite.
   template <class Math>
-  static Gate<typename Math::Value> gate(typename Math::Value x) {
+  COYOTE_HOST_DEVICE static Gate<typename Math::Value> gate(typename Math::Value x) {
     const auto low = Math::constant(-20), high = Math::constant(20);
     x = x < low ? low : x;
     x = x > high ? high : x;
@@ -90,11 +90,11 @@ struct Gelu {
 struct Sigmoid {
   static constexpr Cost cost{.functions = 1};
   template <class Math>
-  static typename Math::Value value(typename Math::Value x) {
+  COYOTE_HOST_DEVICE static typename Math::Value value(typename Math::Value x) {
     return Math::sigmoid(x);
   }
   template <class Math>
-  static typename Math::Value derivative(typename Math::Value x) {
+  COYOTE_HOST_DEVICE static typename Math::Value derivative(typename Math::Value x) {
     const auto s = Math::sigmoid(x);
     return s * (Math::constant(1) - s);
   }
@@ -104,12 +104,12 @@ struct Sigmoid {
 struct Relu {
   static constexpr Cost cost{};
   template <class Math>
-  static typename Math::Value value(typename Math::Value x) {
+  COYOTE_HOST_DEVICE static typename Math::Value value(typename Math::Value x) {
     const auto zero = Math::constant(0);
     return x < zero ? zero : x;  // so that NaN stays NaN
   }
   template <class Math>
-  static typename Math::Value derivative(typename Math::Value x) {
+  COYOTE_HOST_DEVICE static typename Math::Value derivative(typename Math::Value x) {
     const auto zero = Math::constant(0);
     return x > zero ? Math::constant(1) : zero;
   }

@@ -6,6 +6,7 @@
 #include <span>
 
 #include "coyote/core/batch.hpp"
+#include "coyote/core/entries.hpp"
 #include "coyote/operations/activation.hpp"
 #include "coyote/operations/rowwise.hpp"
 
@@ -23,8 +24,8 @@ namespace coyote::inline v0 {
 /// begins as -1 everywhere; it writes the lags of row i to lags[0 ..], -1 behind the last. `tokens` are those up to i:
 ///
 ///     static constexpr Index index_size(Index capacity);
-///     static constexpr void append(std::span<std::int32_t> index, std::span<const Token> tokens, Index i,
-///                                  std::span<std::int32_t> lags);
+///     static constexpr void append(Entries<std::int32_t> index, Entries<const Token> tokens, Index i,
+///                                  Entries<std::int32_t> lags);
 ///
 /// One that is not causal sees a whole sequence, its queries and keys, and fills row i of `lags` for every i; `scratch` is
 /// scratch_size(rows, width) numbers:
@@ -47,7 +48,7 @@ constexpr void find_lags(std::span<const Token> tokens, Rows<const S> q, Rows<co
                          std::span<S> scratch, Rows<std::int32_t> lags) {
   if constexpr (L::is_causal) {
     for (std::int32_t& entry : index) entry = -1;
-    for (Index i = 0; i < q.rows; ++i) L::append(index, tokens, i, {lags.row(i), static_cast<std::size_t>(lags.width)});
+    for (Index i = 0; i < q.rows; ++i) L::append(index, tokens, i, Entries<std::int32_t>(lags.row(i), lags.width));
   } else {
     L::find(tokens, q, k, scratch, lags);
   }

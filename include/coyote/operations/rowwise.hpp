@@ -7,10 +7,17 @@ namespace coyote::inline v0 {
 
 // Operations whose rows do not depend on each other, written once for the backends whose context has `for_rows`.
 
+namespace detail {
+/// Stands for any function of a row in the concept: nvcc takes no lambda there.
+struct AnyRowFunction {
+  constexpr void operator()(Index) const {}
+};
+}  // namespace detail
+
 /// Contexts that run a host function for every row.
 template <class C>
 concept RowContext = requires(C& context) {
-  context.for_rows(Index{}, Index{}, [](Index) {});
+  context.for_rows(Index{}, Index{}, detail::AnyRowFunction{});
 };
 
 /// Stores `value` in `target` as a Write says.

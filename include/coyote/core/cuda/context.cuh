@@ -50,7 +50,7 @@ struct Sequences {
     return offsets != nullptr ? offsets[s + 1] - offsets[s] : length;
   }
   __host__ __device__ std::int32_t position(std::int64_t row) const {
-    return positions != nullptr ? positions[row] : static_cast<std::int32_t>(row % length);
+    return positions != nullptr ? positions[row] : static_cast<std::int32_t>(static_cast<std::uint32_t>(row) % static_cast<std::uint32_t>(length));
   }
 };
 
@@ -62,9 +62,9 @@ namespace cuda {
 enum class Slot : int { loss, right, squares, auxiliary, count };
 
 /// A number that the device works out: reading it waits for that. It holds until the same operation runs again.
-class Value {
+class Result {
  public:
-  Value(Context<Cuda>& context, Slot slot) : context_(&context), slot_(slot) {}
+  Result(Context<Cuda>& context, Slot slot) : context_(&context), slot_(slot) {}
   operator double() const;
   /// Where kernels find it.
   double* data() const;
@@ -89,7 +89,7 @@ struct StepNumbers {
 template <>
 class Context<Cuda> : public ContextBase {
  public:
-  using Value = cuda::Value;
+  using Value = cuda::Result;
   template <class T>
   using Tensor = Rows<T>;
   using DeviceArena = BasicArena<cuda::DeviceMemory>;
@@ -146,7 +146,7 @@ class Context<Cuda> : public ContextBase {
   }
 
   /// The place of a number that an operation is about to work out.
-  cuda::Value value(cuda::Slot slot) {
+  cuda::Result value(cuda::Slot slot) {
     fetched_ = false;
     return {*this, slot};
   }
@@ -244,8 +244,8 @@ class Context<Cuda> : public ContextBase {
   bool fetched_ = false, numbers_on_device_ = false;
 };
 
-inline cuda::Value::operator double() const { return context_->fetch(slot_); }
-inline double* cuda::Value::data() const { return context_->slot(slot_); }
+inline cuda::Result::operator double() const { return context_->fetch(slot_); }
+inline double* cuda::Result::data() const { return context_->slot(slot_); }
 
 namespace cuda {
 

@@ -84,4 +84,29 @@ class Resident<Cuda> {
   DeviceBatch arrays_;
 };
 
+/// The same for a decoding step.
+template <>
+class ResidentStep<Cuda> {
+ public:
+  ResidentStep(Context<Cuda>& context, const Step& step) : step_(step) {
+    if (step.device != nullptr) return;
+    const auto count = static_cast<Index>(step.tokens.size());
+    auto* data = context.make<std::int32_t>(1, 1 + count).data;
+    std::byte* staged = context.stage(static_cast<std::size_t>(1 + count) * sizeof(std::int32_t));
+    auto* numbers = reinterpret_cast<std::int32_t*>(staged);
+    numbers[0] = static_cast<std::int32_t>(step.position);
+    std::copy(step.tokens.begin(), step.tokens.end(), numbers + 1);
+    context.send(staged, data, static_cast<std::size_t>(1 + count) * sizeof(std::int32_t));
+    on_device_ = {data, count > 0 ? data + 1 : nullptr};
+    step_.device = &on_device_;
+  }
+  ResidentStep(const ResidentStep&) = delete;
+  ResidentStep& operator=(const ResidentStep&) = delete;
+  operator const Step&() const { return step_; }
+
+ private:
+  Step step_;
+  DeviceStep on_device_;
+};
+
 }  // namespace coyote::inline v0

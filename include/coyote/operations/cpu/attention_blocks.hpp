@@ -47,7 +47,7 @@ struct FirstKeys {
   Index least, greatest;
 
   template <class Pattern>
-  static FirstKeys make(std::span<const std::int32_t> index, Index capacity, Index first, Index count) {
+  static FirstKeys make(Entries<const std::int32_t> index, Index capacity, Index first, Index count) {
     FirstKeys keys;
     keys.least = first + count;
     keys.greatest = 0;
@@ -116,7 +116,7 @@ struct Head {
   Index begin, size, head, heads;
   S scale;
   const DropoutRule* rule;
-  std::span<const std::int32_t> index;
+  Entries<const std::int32_t> index;
   Index width;
 
   template <class T>

@@ -25,7 +25,7 @@ inline S dot(const S* a, const S* b, Index width) {
 }
 /// Keys of one query, handed on in chunks: flush(keys, count) is called with at most walk_chunk of them.
 template <class Pattern, class Flush>
-inline void walk(std::span<const std::int32_t> index, Index capacity, Index i, Flush&& flush) {
+inline void walk(Entries<const std::int32_t> index, Index capacity, Index i, Flush&& flush) {
   Index keys[walk_chunk], count = 0;
   const auto enter = [&](Index j) {
     keys[count++] = j;

@@ -74,14 +74,14 @@ __global__ void __launch_bounds__(256)
 }  // namespace cuda
 
 /// Sum of squares of an array, in double, in a fixed order: a number on the device.
-inline cuda::Value sum_of_squares(Context<Cuda>& context, const cuda::DeviceArray<float>& values) {
+inline cuda::Result sum_of_squares(Context<Cuda>& context, const cuda::DeviceArray<float>& values) {
   const auto frame = context.frame();
   const Index blocks = std::clamp<Index>(ceil_div(values.size(), 4096), 1, 1024);
   double* parts = context.make<double>(1, blocks).data;
   cuda::square_parts_kernel<float>
       <<<static_cast<unsigned>(blocks), 256, 0, context.stream()>>>(values.data(), values.size(), parts);
   COYOTE_CUDA_CHECK_LAUNCH("square_parts");
-  const cuda::Value sum = context.value(cuda::Slot::squares);
+  const cuda::Result sum = context.value(cuda::Slot::squares);
   cuda::add_parts_kernel<double><<<1, 256, 0, context.stream()>>>(parts, blocks, 1.0, sum.data());
   COYOTE_CUDA_CHECK_LAUNCH("add_parts");
   return sum;
@@ -89,7 +89,7 @@ inline cuda::Value sum_of_squares(Context<Cuda>& context, const cuda::DeviceArra
 
 /// The update of training/adamw.hpp on the device. In a captured step, rate and t are the context's device_numbers().
 inline void adamw(Context<Cuda>& context, const AdamWOptions& options, double rate, std::uint64_t t, double clip,
-                  cuda::Value loss, cuda::Value squares, ParameterStore<float, Cuda>& store, cuda::DeviceArray<float>& first,
+                  cuda::Result loss, cuda::Result squares, ParameterStore<float, Cuda>& store, cuda::DeviceArray<float>& first,
                   cuda::DeviceArray<float>& second) {
   const cuda::AdamWNumbers numbers{rate, options.beta1, options.beta2, options.epsilon, options.weight_decay, t};
   const List<Segment>& segments = store.segments();

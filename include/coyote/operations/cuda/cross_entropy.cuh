@@ -130,7 +130,7 @@ void head_logits(Context<Cuda>& context, Rows<const S> hidden, Rows<const float>
 /// the loss is wanted. Scores exist for as many rows at a time as fit into the cache.
 /// 2 n V D flop forward, 6 n V D with gradients.
 template <class S>
-cuda::Value cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> embedding,
+cuda::Result cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> embedding,
                           std::span<const Token> labels, std::span<Token> predicted, std::span<double> losses, Rows<S> dhidden,
                           Rows<float> dembedding) {
   using namespace cuda;
@@ -167,15 +167,15 @@ cuda::Value cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<con
       product<S, float>(context, Operand<S>::transposed(d), Operand<S>::of(here), dembedding, count, true);
     }
   }
-  const Value loss = context.value(Slot::loss);
+  const Result loss = context.value(Slot::loss);
   add_parts_kernel<double><<<1, 256, 0, context.stream()>>>(terms, rows, 1 / static_cast<double>(rows), loss.data());
   COYOTE_CUDA_CHECK_LAUNCH("add_parts");
   return loss;
 }
 
 /// How many of predicted[i] are labels[i]; both spans lie on the device.
-inline cuda::Value count_equal(Context<Cuda>& context, std::span<const Token> predicted, std::span<const Token> labels) {
-  const cuda::Value right = context.value(cuda::Slot::right);
+inline cuda::Result count_equal(Context<Cuda>& context, std::span<const Token> predicted, std::span<const Token> labels) {
+  const cuda::Result right = context.value(cuda::Slot::right);
   cuda::count_equal_kernel<Token>
       <<<1, 1024, 0, context.stream()>>>(predicted.data(), labels.data(), static_cast<Index>(labels.size()), right.data());
   COYOTE_CUDA_CHECK_LAUNCH("count_equal");

@@ -21,7 +21,7 @@ namespace reference {
 
 /// Calls f(j) for each key of row i, of either kind of pattern.
 template <AttentionPattern Pattern, class F>
-void for_each_key(std::span<const std::int32_t> index, Index capacity, Index i, F&& f) {
+void for_each_key(Entries<const std::int32_t> index, Index capacity, Index i, F&& f) {
   if constexpr (IntervalPattern<Pattern>) {
     for (Index j = Pattern::first_key(index, capacity, i); j <= i; ++j) f(j);
   } else {
@@ -38,7 +38,7 @@ struct Row {
   S log_sum{};
 
   template <AttentionPattern Pattern>
-  static Row of(std::span<const std::int32_t> index, Index capacity, Index i, const S* q, Rows<const S> k, S scale) {
+  static Row of(Entries<const std::int32_t> index, Index capacity, Index i, const S* q, Rows<const S> k, S scale) {
     Row row{Array<Index>(i + 1), Array<S>(i + 1), Array<S>(i + 1)};
     for_each_key<Pattern>(index, capacity, i, [&](Index j) { row.keys[row.count++] = j; });
     if (row.count == 0) return row;
@@ -81,14 +81,13 @@ void attention(Context<Reference>&, const Batch& batch, NoIndex, Index heads, S 
   for (Index s = 0; s < batch.sequences; ++s) {
     const Index first = batch.begin(s), n = batch.size(s);
     Array<std::int32_t> index(Pattern::index_size(n));
-    fill_index<Pattern>({index.data(), static_cast<std::size_t>(index.size())},
-                        batch.tokens.empty() ? batch.tokens : batch.tokens_of(s), n);
+    fill_index<Pattern>({index.data(), index.size()}, batch.tokens.empty() ? batch.tokens : batch.tokens_of(s), n);
     for (Index h = 0; h < heads; ++h) {
       const Rows<const S> keys = k.slice(first, n).columns(h * width, width),
                           values = v.slice(first, n).columns(h * width, width);
       for (Index i = 0; i < n; ++i) {
-        const auto row = reference::Row<S>::template of<Pattern>({index.data(), static_cast<std::size_t>(index.size())}, n, i,
-                                                                 q.row(first + i) + h * width, keys, scale);
+        const auto row = reference::Row<S>::template of<Pattern>({index.data(), index.size()}, n, i, q.row(first + i) + h * width,
+                                                                 keys, scale);
         for (Index c = 0; c < width; ++c) {
           S& out = y(first + i, h * width + c);
           out = S{};
@@ -122,14 +121,12 @@ void attention_backward(Context<Reference>& context, const Batch& batch, NoIndex
   for (Index s = 0; s < batch.sequences; ++s) {
     const Index first = batch.begin(s), n = batch.size(s);
     Array<std::int32_t> index(Pattern::index_size(n));
-    fill_index<Pattern>({index.data(), static_cast<std::size_t>(index.size())},
-                        batch.tokens.empty() ? batch.tokens : batch.tokens_of(s), n);
+    fill_index<Pattern>({index.data(), index.size()}, batch.tokens.empty() ? batch.tokens : batch.tokens_of(s), n);
     for (Index h = 0; h < heads; ++h) {
       const Index at = h * width;
       for (Index i = 0; i < n; ++i) {
-        const auto row =
-            reference::Row<S>::template of<Pattern>({index.data(), static_cast<std::size_t>(index.size())}, n, i,
-                                                    q.row(first + i) + at, k.slice(first, n).columns(at, width), scale);
+        const auto row = reference::Row<S>::template of<Pattern>({index.data(), index.size()}, n, i, q.row(first + i) + at,
+                                                                 k.slice(first, n).columns(at, width), scale);
         Array<S> dp(row.count);
         S mean{};
         for (Index m = 0; m < row.count; ++m) {

@@ -1,0 +1,264 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/operations/cuda/attention_mma.cuh"
+#include "coyote/operations/cuda/attention_walk.cuh"
+
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
+
+// Backward on tensor cores in two passes that each own what they sum, so that nothing is added across blocks: one keeps
+// queries and streams keys (3 products of tiles: scores, <dy, v>, dq), one keeps keys and streams queries (4: scores,
+// <dy, v>, dv, dk). The scores are computed twice, 14 * width flop per pair instead of 10: the price of sums in a fixed order
+// without atomics, locks or a float copy of dq in memory.
+
+COYOTE_HOST_DEVICE constexpr TileShape queries_shape(int width) {
+  if (width == 64) return {.width = 64, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
+  if (width == 128) return {.width = 128, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
+  if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 1, .stages = 2};
+  return {.width = 512, .kept = 64, .streamed = 16, .split = 2, .stages = 2};
+}
+COYOTE_HOST_DEVICE constexpr TileShape keys_shape(int width) {
+  if (width == 64) return {.width = 64, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
+  if (width == 128) return {.width = 128, .kept = 128, .streamed = 32, .split = 1, .stages = 2};
+  if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 2, .stages = 2};
+  return {.width = 512, .kept = 32, .streamed = 32, .split = 4, .stages = 2};
+}
+
+/// delta [rows, heads] = <y, dy> of every head: one warp each.
+template <class S>
+__global__ void __launch_bounds__(32 * walk_warps)
+    sum_of_products(std::int64_t rows, int heads, int width, Rows<const S> y, Rows<const S> dy, Rows<float> delta) {
+  const std::int64_t task = static_cast<std::int64_t>(blockIdx.x) * walk_warps + threadIdx.x / 32;
+  const std::int64_t row = task / heads;
+  const int head = static_cast<int>(task % heads), lane = threadIdx.x % 32;
+  if (row >= rows) return;
+  const S *a = y.row(row) + head * width, *b = dy.row(row) + head * width;
+  float sum = 0;
+  for (int c = lane; c < width; c += 32) sum += to_float(a[c]) * to_float(b[c]);
+  sum = warp_sum(sum);
+  if (lane == 0) delta(row, head) = sum;
+}
+
+/// p becomes the probability and dp the gradient of the score, without the scale, for an accumulator element; `p` came as the
+/// score times scale and log2(e).
+__device__ inline void probability_and_slope(float& p, float& dp, float log2_sum, float delta, bool exists, float kept) {
+  p = exists ? exp2_fast(p - log2_sum) : 0.0f;
+  dp = p * (dp * kept - delta);
+}
+
+template <int Width>
+__global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
+    mma_queries(AttentionProblem<bf16> p, AttentionErrors<bf16> e, Rows<bf16> dq) {
+  constexpr TileShape shape = queries_shape(Width);
+  constexpr int width = Width, kept = shape.kept, keys = shape.streamed, threads = shape.threads();
+  constexpr int columns = width / shape.split;
+  extern __shared__ __align__(128) unsigned char memory[];
+  __shared__ std::int32_t least;
+  const TileTask task(p.sequences, p.heads, kept, true);
+  const std::int32_t first_row = task.tile * kept;
+  if (first_row >= task.size) return;
+  const Tile<width> queries{shared_address(memory)}, errors{queries.address + 2 * width * kept};
+  const auto stage = [&](int n, int which) {
+    return Tile<width>{queries.address +
+                       static_cast<std::uint32_t>(2 * width * (2 * kept + (n % shape.stages * 2 + which) * keys))};
+  };
+  const HeadRows q(p.q, task.begin, task.size, task.head, p.width), k(p.k, task.begin, task.size, task.head, p.width),
+      v(p.v, task.begin, task.size, task.head, p.width), dy(e.dy, task.begin, task.size, task.head, p.width);
+  copy_tile<width, kept, threads>(queries, q, first_row);
+  copy_tile<width, kept, threads>(errors, dy, first_row);
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int own = warp % (kept / 16) * 16, column = warp / (kept / 16) * columns;
+  const std::int32_t row[2] = {first_row + own + lane / 4, first_row + own + lane / 4 + 8};
+  std::int32_t first_key[2] = {0, 0}, begin_tile = 0;
+  float log2_sum[2] = {0, 0}, delta[2] = {0, 0};
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+    if (row[half] >= task.size) continue;
+    log2_sum[half] = e.log_sum_exp(task.begin + row[half], task.head) * log2_e;
+    delta[half] = e.delta(task.begin + row[half], task.head);
+  }
+  if (p.index.first != nullptr) {
+    std::int32_t mine = task.size;
+    for (int half = 0; half < 2; ++half) {
+      if (row[half] < task.size) mine = min(mine, first_key[half] = p.index.first[task.begin + row[half]]);
+    }
+    begin_tile = block_least(mine, &least) / keys;
+  }
+  const std::int32_t tiles = (min(task.size, first_row + kept) + keys - 1) / keys;
+  const auto fetch = [&](std::int32_t n) {
+    if (n < tiles) {
+      copy_tile<width, keys, threads>(stage(n, 0), k, n * keys);
+      copy_tile<width, keys, threads>(stage(n, 1), v, n * keys);
+    }
+    commit_copies();
+  };
+  for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
+
+  float sum[columns / 8][4];
+  clear(sum);
+  const float scale = p.scale * log2_e;
+  const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
+  for (std::int32_t n = begin_tile; n < tiles; ++n) {
+    fetch(n + shape.stages - 1);
+    wait_copies<shape.stages - 1>();
+    __syncthreads();
+    const std::int32_t key = n * keys;
+    if (key <= first_row + own + 15) {
+      float s[keys / 8][4], dp[keys / 8][4];
+      clear(s);
+      clear(dp);
+      multiply_transposed(s, queries, own, stage(n, 0));
+      multiply_transposed(dp, errors, own, stage(n, 1));
+      const bool masked = p.index.first != nullptr || key + keys - 1 > first_row + own;
+#pragma unroll
+      for (int m = 0; m < keys / 8; ++m) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const std::int32_t j = key + 8 * m + 2 * (lane % 4);
+          float2 factor = {1, 1};
+          if (p.dropout.active()) {
+            factor = dropout_pair(p.dropout, step, static_cast<std::uint64_t>((task.begin + row[half]) * p.heads + task.head),
+                                  static_cast<std::uint64_t>(task.begin + j));
+          }
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            const bool exists = !masked || (j + i <= row[half] && j + i >= first_key[half]);
+            float& score = s[m][2 * half + i];
+            score *= scale;
+            probability_and_slope(score, dp[m][2 * half + i], log2_sum[half], delta[half], exists, i == 0 ? factor.x : factor.y);
+          }
+        }
+      }
+      multiply<width>(sum, dp, stage(n, 0), column / 8);
+    }
+    __syncthreads();
+  }
+  wait_copies<0>();
+  store_rows(sum, p.scale, p.scale, dq.row(task.begin) + task.head * p.width, dq.stride, first_row + own, task.size, column,
+             p.width);
+}
+
+template <int Width>
+__global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
+    mma_keys(AttentionProblem<bf16> p, AttentionErrors<bf16> e, Rows<bf16> dk, Rows<bf16> dv) {
+  constexpr TileShape shape = keys_shape(Width);
+  constexpr int width = Width, kept = shape.kept, rows = shape.streamed, threads = shape.threads();
+  constexpr int columns = width / shape.split;
+  extern __shared__ __align__(128) unsigned char memory[];
+  __shared__ std::int32_t least;
+  // Of each row in the stages: the logarithm of its sum, its delta and its first key.
+  __shared__ float log2_sums[shape.stages][rows], deltas[shape.stages][rows];
+  __shared__ std::int32_t first_keys[shape.stages][rows];
+  const TileTask task(p.sequences, p.heads, kept, false);
+  const std::int32_t first_key = task.tile * kept;
+  if (first_key >= task.size) return;
+  const Tile<width> keys{shared_address(memory)}, values{keys.address + 2 * width * kept};
+  const auto stage = [&](int n, int which) {
+    return Tile<width>{keys.address + static_cast<std::uint32_t>(2 * width * (2 * kept + (n % shape.stages * 2 + which) * rows))};
+  };
+  const HeadRows q(p.q, task.begin, task.size, task.head, p.width), k(p.k, task.begin, task.size, task.head, p.width),
+      v(p.v, task.begin, task.size, task.head, p.width), dy(e.dy, task.begin, task.size, task.head, p.width);
+  copy_tile<width, kept, threads>(keys, k, first_key);
+  copy_tile<width, kept, threads>(values, v, first_key);
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+  const int own = warp % (kept / 16) * 16, column = warp / (kept / 16) * columns;
+  const std::int32_t key[2] = {first_key + own + lane / 4, first_key + own + lane / 4 + 8};
+  std::int32_t end_row = task.size;
+  if (p.index.first != nullptr) {  // behind the last row that sees one of these keys
+    std::int32_t mine = 0;
+    for (std::int32_t i = first_key + static_cast<std::int32_t>(threadIdx.x); i < task.size; i += threads) {
+      if (p.index.first[task.begin + i] < first_key + kept) mine = i + 1;
+    }
+    end_row = -block_least(-mine, &least);
+  }
+  const std::int32_t begin_tile = first_key / rows, tiles = (end_row + rows - 1) / rows;
+  const auto fetch = [&](std::int32_t n) {
+    if (n < tiles) {
+      copy_tile<width, rows, threads>(stage(n, 0), q, n * rows);
+      copy_tile<width, rows, threads>(stage(n, 1), dy, n * rows);
+      for (int r = threadIdx.x; r < rows; r += threads) {
+        const std::int32_t i = n * rows + r;
+        const bool exists = i < task.size;
+        log2_sums[n % shape.stages][r] = exists ? e.log_sum_exp(task.begin + i, task.head) * log2_e : 0.0f;
+        deltas[n % shape.stages][r] = exists ? e.delta(task.begin + i, task.head) : 0.0f;
+        first_keys[n % shape.stages][r] = !exists ? task.size : p.index.first != nullptr ? p.index.first[task.begin + i] : 0;
+      }
+    }
+    commit_copies();
+  };
+  for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
+
+  float dkey[columns / 8][4], dvalue[columns / 8][4];
+  clear(dkey);
+  clear(dvalue);
+  const float scale = p.scale * log2_e;
+  const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
+  for (std::int32_t n = begin_tile; n < tiles; ++n) {
+    fetch(n + shape.stages - 1);
+    wait_copies<shape.stages - 1>();
+    __syncthreads();
+    const std::int32_t row = n * rows;
+    if (row + rows - 1 >= first_key + own) {
+      // Transposed: rows of the accumulators are keys, their columns are queries.
+      float s[rows / 8][4], dp[rows / 8][4];
+      clear(s);
+      clear(dp);
+      multiply_transposed(s, keys, own, stage(n, 0));
+      multiply_transposed(dp, values, own, stage(n, 1));
+#pragma unroll
+      for (int m = 0; m < rows / 8; ++m) {
+#pragma unroll
+        for (int i = 0; i < 2; ++i) {
+          const int r = 8 * m + 2 * (lane % 4) + i;
+          const float log2_sum = log2_sums[n % shape.stages][r], delta = deltas[n % shape.stages][r];
+          const std::int32_t least_key = first_keys[n % shape.stages][r];
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            float &score = s[m][2 * half + i], &slope = dp[m][2 * half + i];
+            const bool exists = key[half] <= row + r && key[half] >= least_key;
+            float kept_factor = 1;
+            if (p.dropout.active()) {
+              kept_factor = p.dropout.factor(step, static_cast<std::uint64_t>((task.begin + row + r) * p.heads + task.head),
+                                             static_cast<std::uint64_t>(task.begin + key[half]));
+            }
+            score *= scale;
+            probability_and_slope(score, slope, log2_sum, delta, exists, kept_factor);
+            score *= kept_factor;
+          }
+        }
+      }
+      multiply<width>(dvalue, s, stage(n, 1), column / 8);
+      multiply<width>(dkey, dp, stage(n, 0), column / 8);
+    }
+    __syncthreads();
+  }
+  wait_copies<0>();
+  store_rows(dkey, p.scale, p.scale, dk.row(task.begin) + task.head * p.width, dk.stride, first_key + own, task.size, column,
+             p.width);
+  store_rows(dvalue, 1.0f, 1.0f, dv.row(task.begin) + task.head * p.width, dv.stride, first_key + own, task.size, column,
+             p.width);
+}
+
+/// False when the device has too little shared memory, or the head is too wide: the general path takes over.
+template <class S>
+bool launch_mma_backward(Context<Cuda>& context, const AttentionProblem<S>& p, const AttentionErrors<S>& e, Rows<S> dq,
+                         Rows<S> dk, Rows<S> dv) {
+  if (p.width > 512) return false;
+  const int padded = padded_width(p.width), memory = context.limits().shared_memory - 4096;  // some is static
+  if (queries_shape(padded).bytes(2, 2) > memory || keys_shape(padded).bytes(2, 2) > memory) return false;
+  const auto warps = static_cast<unsigned>(ceil_div(p.sequences.rows * p.heads, walk_warps));
+  sum_of_products<S><<<warps, 32 * walk_warps, 0, context.stream()>>>(p.sequences.rows, p.heads, p.width, e.y, e.dy, e.delta);
+  COYOTE_CUDA_CHECK_LAUNCH("sum_of_products");
+  with_padded_width(p.width, [&](auto width) {
+    constexpr TileShape by_queries = queries_shape(decltype(width)::value), by_keys = keys_shape(decltype(width)::value);
+    launch_with_memory(mma_queries<by_queries.width>, "launch of mma_queries", tile_blocks(p.sequences, p.heads, by_queries.kept),
+                       by_queries.threads(), by_queries.bytes(2, 2), context.stream(), p, e, dq);
+    launch_with_memory(mma_keys<by_keys.width>, "launch of mma_keys", tile_blocks(p.sequences, p.heads, by_keys.kept),
+                       by_keys.threads(), by_keys.bytes(2, 2), context.stream(), p, e, dk, dv);
+  });
+  return true;
+}
+
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES

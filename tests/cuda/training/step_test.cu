@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "coyote/cuda.hpp"
+#include "cuda/support/main.cuh"
+#include "support/cuda.cuh"
+#include "support/toy_task.hpp"
+
+namespace {
+
+using namespace coyote;
+using namespace coyote::test;
+
+using Net = Chain<Block<Attention<Heads<2>>>, Block<Mlp<>>>;
+template <class S>
+using OnGpu = LanguageModel<Net, Cuda, S, Learned>;
+using Plain = LanguageModel<Net, Reference, double, Learned>;
+
+template <class Model>
+Model make() {
+  return Model({.vocabulary = 19, .width = 16, .length = 8, .dropout = 0.1}, Seed{2});
+}
+
+template <class S>
+void agrees(double tolerance) {
+  Context<Cuda> context;
+  context.poison(true);
+  Context<Reference> host;
+  context.seed = host.seed = Seed{5};
+  context.step = host.step = 3;
+  auto model = make<OnGpu<S>>();
+  auto plain = make<Plain>();
+  model.enable_gradients();
+  plain.enable_gradients();
+  const PreviousToken task;
+  LabelledBatch data;
+  fill(task, Split::training, 0, 6, data);
+  typename OnGpu<S>::Saved saved;
+  Plain::Saved plain_saved;
+  const double loss = model.loss_and_gradients(context, data.view(), saved);
+  const double truth = plain.loss_and_gradients(host, data.view(), plain_saved);
+  CHECK(std::abs(loss - truth) <= tolerance * truth);
+  std::vector<float> found(static_cast<std::size_t>(model.parameters().gradients().size()));
+  model.parameters().gradients().download(found.data());
+  CHECK(relative_error(found, plain.parameters().gradients()) <= 10 * tolerance);
+  CHECK_FALSE(relative_error(std::vector<float>(found.size()), plain.parameters().gradients()) <= 10 * tolerance);
+  CHECK(std::abs(static_cast<double>(model.loss(context, data.view())) - plain.loss(host, data.view())) <= tolerance * truth);
+}
+
+TEST_CASE("loss and gradients are those of the definition, with the same dropout") {
+  agrees<float>(1e-5);
+  agrees<bf16>(1e-2);
+}
+
+std::vector<float> values(OnGpu<float>& model) {
+  std::vector<float> all(static_cast<std::size_t>(model.parameters().values().size()));
+  model.parameters().values().download(all.data());
+  return all;
+}
+
+TEST_CASE("captured steps make the same updates as those that are not, bit for bit") {
+  const PreviousToken task;
+  const TrainerOptions options{.schedule = {.steps = 12}, .clip = 0.5};
+  std::vector<float> results[2];
+  for (const bool captures : {false, true}) {
+    Context<Cuda> context;
+    context.seed = Seed{4};
+    auto model = make<OnGpu<float>>();
+    Trainer trainer(model, context, options);
+    trainer.runner().captures(captures);
+    LabelledBatch data;
+    double last = 0;
+    for (std::uint64_t step = 0; step < 12; ++step) {
+      fill(task, Split::training, 8 * step, step % 5 == 4 ? 5 : 8, data);
+      last = trainer.step(data.view()).loss;
+    }
+    CHECK(std::isfinite(last));
+    CHECK((trainer.runner().graphs() > 0) == captures);
+    results[captures ? 1 : 0] = values(model);
+  }
+  CHECK(results[0] == results[1]);
+  CHECK(results[0] != values(*std::make_unique<OnGpu<float>>(make<OnGpu<float>>())));
+}
+
+TEST_CASE("training follows the host's, number by number") {
+  const PreviousToken task;
+  Context<Cuda> context;
+  Context<Reference> host;
+  auto model = make<OnGpu<float>>();
+  auto plain = make<Plain>();
+  const TrainerOptions options{.adamw = {.rate = 1e-2, .decay_everything = false}, .schedule = {.steps = 9, .warmup = 2}, .clip = 0.7};
+  Trainer trainer(model, context, options);
+  Trainer reference(plain, host, options);
+  LabelledBatch data;
+  for (std::uint64_t step = 0; step < 6; ++step) {
+    fill(task, Split::training, 8 * step, 8, data);
+    const StepReport a = trainer.step(data.view()), b = reference.step(data.view());
+    CHECK(std::abs(a.loss - b.loss) <= 1e-4 * b.loss);
+    CHECK(std::abs(a.gradient_norm - b.gradient_norm) <= 1e-3 * b.gradient_norm);
+    CHECK(a.accuracy == doctest::Approx(b.accuracy));
+  }
+  CHECK(relative_error(values(model), plain.parameters().values()) <= 1e-3);
+}
+
+TEST_CASE("a loss that is not finite stops training before anything moves") {
+  const PreviousToken task;
+  Context<Cuda> context;
+  auto model = make<OnGpu<float>>();
+  Trainer trainer(model, context, {.schedule = {.steps = 9}});
+  LabelledBatch data;
+  fill(task, Split::training, 0, 8, data);
+  for (int n = 0; n < 4; ++n) trainer.step(data.view());
+  auto spoil = [](const Path& path, Parameter<float>& p) {
+    if (path.view() == "layers.0.mixer.out.weight") p.value(0, 0) = INFINITY;
+  };
+  model.visit(spoil);
+  const std::vector<float> before = values(model);
+  CHECK_THROWS_WITH_AS(trainer.step(data.view()), doctest::Contains("weights of layers.0.mixer.out.weight"), Error);
+  CHECK(trainer.steps() == 4);
+  const std::vector<float> after = values(model);
+  CHECK(std::memcmp(before.data(), after.data(), before.size() * sizeof(float)) == 0);
+}
+
+}  // namespace
