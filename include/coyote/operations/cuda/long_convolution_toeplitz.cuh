@@ -9,7 +9,7 @@
 /// m16n8k16 a register holds two neighbours of a column, that is taps[x] and taps[x - 1] with x = l - j; it depends on the
 /// diagonal alone. So one register per 8 diagonals, read from an array of pairs, serves all tiles on that diagonal.
 /// Flops: 2 L^2/2 per row. Bytes: each row once in and out; the filter once per block of sequences.
-namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 inline constexpr int toeplitz_chunk = 64;  ///< rows are cut in chunks: a warp makes 16 sequences x 64 columns at a time
 
@@ -181,7 +181,8 @@ inline Index toeplitz_shared_memory(const ToeplitzShape& shape, Index longest) {
          (padded + 16) * static_cast<Index>(sizeof(unsigned));
 }
 
-/// As many sequences per block as a third of 220 KB holds, so that blocks overlap each other's loads; fewer where there are fewer.
+/// As many sequences per block as a third of 220 KB holds, so that blocks overlap each other's loads; fewer where there are
+/// fewer.
 constexpr ToeplitzShape toeplitz_shape(Index longest, Index sequences) {
   if (longest <= 128 && sequences > 32) return {4, 1};
   if (longest <= 512 && sequences > 32) return {4, 2};
@@ -193,8 +194,8 @@ constexpr ToeplitzShape toeplitz_shape(Index longest, Index sequences) {
 inline constexpr Index longest_toeplitz = 2048;
 
 /// y = taps * x, or for the adjoint y[j] = sum_t taps[t] x[j + t]; y may be x.
-inline void toeplitz_convolve(Context<Cuda>& context, const Lines& lines, Index width, const bf16* x, const LineTaps& taps, bf16* y,
-                              bool adjoint) {
+inline void toeplitz_convolve(Context<Cuda>& context, const Lines& lines, Index width, const bf16* x, const LineTaps& taps,
+                              bf16* y, bool adjoint) {
   const ToeplitzShape shape = toeplitz_shape(lines.longest(), lines.sequences);
   const auto launch = [&]<int RowWarps, int ColumnWarps, bool Adjoint>() {
     auto* const kernel = toeplitz_lines_kernel<RowWarps, ColumnWarps, Adjoint>;
@@ -220,4 +221,4 @@ inline void toeplitz_convolve(Context<Cuda>& context, const Lines& lines, Index 
   }
 }
 
-}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution

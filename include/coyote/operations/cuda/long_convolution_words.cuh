@@ -6,7 +6,7 @@
 #include "coyote/operations/cuda/long_convolution_lines.cuh"
 
 /// bf16 values in words of two and vectors of eight, whatever their place in memory.
-namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 /// Two numbers as one register, the first in the lower half.
 __device__ inline unsigned pack(float low, float high) {
@@ -55,4 +55,4 @@ __device__ inline void store_8(bf16* to, const Eight& values, int valid) {
   store_8(to, words, valid);
 }
 
-}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution
