@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-packages=(g++ cmake ninja-build libeigen3-dev libcli11-dev nlohmann-json3-dev doctest-dev libbenchmark-dev)
+packages=(g++ cmake ninja-build libcli11-dev nlohmann-json3-dev doctest-dev libbenchmark-dev)
 if [ "${1:-}" = test ]; then
   packages+=(clang pkg-config)
 fi

@@ -17,7 +17,7 @@ namespace coyote::inline v0 {
 
 /// Plain loops over any commutative ring, usable in constant evaluation: the oracle.
 struct Reference {};
-/// The host's processor: Eigen and our own vector kernels, float and double.
+/// The host's processor: vector kernels, float and double.
 struct Cpu {};
 /// An NVIDIA GPU; its context and layers come with coyote/cuda.hpp.
 struct Cuda {};

@@ -9,6 +9,7 @@
 #include "coyote/mixers/norm.hpp"
 #include "coyote/mixers/positions.hpp"
 #include "coyote/operations/embedding.hpp"
+#include "coyote/operations/select.hpp"
 
 namespace coyote::inline v0 {
 
@@ -103,17 +104,10 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   /// written back.
   template <class V>
   void visit(V& visitor) {
-    const auto all = [&] {
-      visit_parameter(visitor, "embedding", embedding_);
-      if (has_positions) visit_parameter(visitor, "positions", positions_);
-      net_.visit(visitor);
-      norm_.visit(visitor);
-    };
-    if constexpr (requires { typename V::lays_out_memory; }) {
-      all();
-    } else {
-      store_.on_host(*this, all);
-    }
+    with_erased<P>(visitor, [this](ParameterVisitor<P>& erased) {
+      if (erased.lays_out_memory) return visit_all(erased);
+      store_.on_host(*this, [&] { visit_all(erased); });
+    });
   }
   void enable_gradients() { store_.enable_gradients(*this); }
   /// Throws unless a labelled batch is one for this model: its arrays agree, and tokens, labels and length are in range.
@@ -151,7 +145,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     const Batch& here = resident;
     const RoundedParameters<S, Backend> rounded(context, store_);
     const ModeScope mode(context, Mode::training);
-    context.auxiliary_loss = 0;
+    clear_penalties(context);
     run(context, here, saved);
     const Index width = options_.width, labels = static_cast<Index>(here.labels.size());
     Tensor<Backend, S> dhidden = context.template make<S>(labels, width);
@@ -213,6 +207,12 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     positive("a width", options.width);
     positive("a length", options.length);
     return options;
+  }
+  void visit_all(ParameterVisitor<P>& visitor) {
+    visit_parameter(visitor, "embedding", embedding_);
+    if (has_positions) visit_parameter(visitor, "positions", positions_);
+    net_.visit(visitor);
+    norm_.visit(visitor);
   }
   Dimensions dims() const { return {options_.width, options_.length}; }
 

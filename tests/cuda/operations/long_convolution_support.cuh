@@ -58,13 +58,15 @@ inline Doubles product(const Doubles& a, const Doubles& b) {
   }
   std::size_t points = 1;
   while (points < 2 * n) points *= 2;
-  // Both in one transform: their product is the imaginary part of the square, halved.
+  // Both in one transform, made equally large: their product is the imaginary part of the square, halved.
+  const auto size = [](const Doubles& v) { return std::sqrt(std::inner_product(v.begin(), v.end(), v.begin(), 1e-300)); };
+  const double ratio = size(a) / size(b);
   std::vector<std::complex<double>> z(points);
-  for (std::size_t i = 0; i < n; ++i) z[i] = {a[i], b[i]};
+  for (std::size_t i = 0; i < n; ++i) z[i] = {a[i], ratio * b[i]};
   transform(z, false);
   for (auto& x : z) x *= x;
   transform(z, true);
-  for (std::size_t i = 0; i < 2 * n; ++i) result[i] = z[i].imag() / (2 * static_cast<double>(points));
+  for (std::size_t i = 0; i < 2 * n; ++i) result[i] = z[i].imag() / (2 * static_cast<double>(points) * ratio);
   return result;
 }
 

@@ -259,6 +259,14 @@ class Context<Cuda> : public ContextBase {
   } rounded_;
 };
 
+/// On the device that is current.
+template <>
+inline Context<Cuda> make_context<Cuda>() {
+  DeviceNumber device;
+  COYOTE_CUDA_CHECK(cudaGetDevice(&device.value));
+  return Context<Cuda>(device);
+}
+
 inline cuda::Result::operator double() const { return context_->fetch(slot_); }
 inline double* cuda::Result::data() const { return context_->slot(slot_); }
 

@@ -108,37 +108,36 @@ __device__ inline void pin(float (&d)[N]) {
   "%16, %17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31, " \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, " \
   "%48, %49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
-#define COYOTE_WGMMA_4(d, i) "+f"(d[i]), "+f"(d[i + 1]), "+f"(d[i + 2]), "+f"(d[i + 3])
-#define COYOTE_WGMMA_16(d, i) COYOTE_WGMMA_4(d, i), COYOTE_WGMMA_4(d, i + 4), COYOTE_WGMMA_4(d, i + 8), COYOTE_WGMMA_4(d, i + 12)
-#define COYOTE_WGMMA_32(d, i) COYOTE_WGMMA_16(d, i), COYOTE_WGMMA_16(d, i + 16)
-#define COYOTE_WGMMA_64(d, i) COYOTE_WGMMA_32(d, i), COYOTE_WGMMA_32(d, i + 32)
-// d (+)= a b for 64 x 16 times 16 x n: `a` described or in registers, `b` described. Numbers of the operands behind the
-// accumulators follow as strings.
-#define COYOTE_WGMMA(n, count, a0, a1, a2, a3, b, add)                                                                           \
-  template <bool Across>                                                                                                         \
-  __device__ inline void multiply_groups(float(&d)[count], std::uint64_t left, std::uint64_t right, int accumulate) {            \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " a2 ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n                             \
-                 "k16.f32.bf16.bf16 {" COYOTE_WGMMA_LIST_##count "}, " a0 ", " a1                                                \
-                                                                 ", p, 1, 1, 0, %" COYOTE_WGMMA_TRANSPOSED(count) ";\n}"         \
-                 : COYOTE_WGMMA_##count(d, 0)                                                                                    \
-                 : "l"(left), "l"(right), "r"(accumulate), "n"(Across ? 1 : 0));                                                 \
-  }                                                                                                                              \
-  template <bool Across>                                                                                                         \
-  __device__ inline void multiply_groups(float(&d)[count], const std::uint32_t(&left)[4], std::uint64_t right, int accumulate) { \
-    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, " add ", 0;\nwgmma.mma_async.sync.aligned.m64n" #n                            \
-                 "k16.f32.bf16.bf16 {" COYOTE_WGMMA_LIST_##count "}, {" a0 ", " a1 ", " a2 ", " a3 "}, " b                       \
-                                                                 ", p, 1, 1, %" COYOTE_WGMMA_LAST(count) ";\n}"                  \
-                 : COYOTE_WGMMA_##count(d, 0)                                                                                    \
-                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "r"(accumulate), "n"(Across ? 1 : 0));    \
+#define COYOTE_WGMMA_4(c, d, i) c(d[i]), c(d[i + 1]), c(d[i + 2]), c(d[i + 3])
+#define COYOTE_WGMMA_16(c, d, i) \
+  COYOTE_WGMMA_4(c, d, i), COYOTE_WGMMA_4(c, d, i + 4), COYOTE_WGMMA_4(c, d, i + 8), COYOTE_WGMMA_4(c, d, i + 12)
+#define COYOTE_WGMMA_32(c, d, i) COYOTE_WGMMA_16(c, d, i), COYOTE_WGMMA_16(c, d, i + 16)
+#define COYOTE_WGMMA_64(c, d, i) COYOTE_WGMMA_32(c, d, i), COYOTE_WGMMA_32(c, d, i + 32)
+// For 64 x 16 times 16 x n, which gives `count` numbers a thread: set d = a b with both operands described, add d += a b so,
+// or with `a` in registers. Numbers of the operands behind the accumulators come as strings. Where d is set its old values are
+// no operands: else the compiler would move them about while earlier products still run, and make these wait.
+#define COYOTE_WGMMA(n, count, o0, o1, o2, o3, o4, o5)                                                                          \
+  template <bool Across>                                                                                                        \
+  __device__ inline void set_product(float(&d)[count], std::uint64_t left, std::uint64_t right) {                               \
+    asm volatile("{\n.reg .pred p;\nsetp.ne.b32 p, 0, 0;\nwgmma.mma_async.sync.aligned.m64n" #n                                 \
+                 "k16.f32.bf16.bf16 {" COYOTE_WGMMA_LIST_##count "}, " o0 ", " o1 ", p, 1, 1, 0, " o2 ";\n}"                    \
+                 : COYOTE_WGMMA_##count("=f", d, 0)                                                                             \
+                 : "l"(left), "l"(right), "n"(Across ? 1 : 0));                                                                 \
+  }                                                                                                                             \
+  template <bool Across>                                                                                                        \
+  __device__ inline void add_product(float(&d)[count], std::uint64_t left, std::uint64_t right) {                               \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" COYOTE_WGMMA_LIST_##count "}, " o0 ", " o1        \
+                                                                                                        ", 1, 1, 1, 0, " o2 ";" \
+                 : COYOTE_WGMMA_##count("+f", d, 0)                                                                             \
+                 : "l"(left), "l"(right), "n"(Across ? 1 : 0));                                                                 \
+  }                                                                                                                             \
+  template <bool Across>                                                                                                        \
+  __device__ inline void add_product(float(&d)[count], const std::uint32_t(&left)[4], std::uint64_t right) {                    \
+    asm volatile("wgmma.mma_async.sync.aligned.m64n" #n "k16.f32.bf16.bf16 {" COYOTE_WGMMA_LIST_##count                         \
+                 "}, {" o0 ", " o1 ", " o2 ", " o3 "}, " o4 ", 1, 1, 1, " o5 ";"                                                \
+                 : COYOTE_WGMMA_##count("+f", d, 0)                                                                             \
+                 : "r"(left[0]), "r"(left[1]), "r"(left[2]), "r"(left[3]), "l"(right), "n"(Across ? 1 : 0));                    \
   }
-#define COYOTE_WGMMA_TRANSPOSED_16 "19"
-#define COYOTE_WGMMA_LAST_16 "22"
-#define COYOTE_WGMMA_TRANSPOSED_32 "35"
-#define COYOTE_WGMMA_LAST_32 "38"
-#define COYOTE_WGMMA_TRANSPOSED_64 "67"
-#define COYOTE_WGMMA_LAST_64 "70"
-#define COYOTE_WGMMA_TRANSPOSED(count) COYOTE_WGMMA_TRANSPOSED_##count
-#define COYOTE_WGMMA_LAST(count) COYOTE_WGMMA_LAST_##count
 COYOTE_WGMMA(32, 16, "%16", "%17", "%18", "%19", "%20", "%21")
 COYOTE_WGMMA(64, 32, "%32", "%33", "%34", "%35", "%36", "%37")
 COYOTE_WGMMA(128, 64, "%64", "%65", "%66", "%67", "%68", "%69")
@@ -149,14 +148,6 @@ COYOTE_WGMMA(128, 64, "%64", "%65", "%66", "%67", "%68", "%69")
 #undef COYOTE_WGMMA_16
 #undef COYOTE_WGMMA_32
 #undef COYOTE_WGMMA_64
-#undef COYOTE_WGMMA_TRANSPOSED
-#undef COYOTE_WGMMA_LAST
-#undef COYOTE_WGMMA_TRANSPOSED_16
-#undef COYOTE_WGMMA_TRANSPOSED_32
-#undef COYOTE_WGMMA_TRANSPOSED_64
-#undef COYOTE_WGMMA_LAST_16
-#undef COYOTE_WGMMA_LAST_32
-#undef COYOTE_WGMMA_LAST_64
 #undef COYOTE_WGMMA
 
 /// Sixteen columns of probabilities as the left operand of a product.
@@ -201,13 +192,15 @@ struct Panels {
 template <int Width, int CountA, int CountB, int N>
 __device__ void multiply_transposed(float (&s)[N], Panels<Width, CountA> a, int row, Panels<Width, CountB> b) {
 #pragma unroll
-  for (int k = 0; k < Width / 16; ++k) multiply_groups<false>(s, a.along(row, k), b.along(0, k), k > 0);
+  for (int k = 0; k < Width / 16; ++k) {
+    k == 0 ? set_product<false>(s, a.along(row, k), b.along(0, k)) : add_product<false>(s, a.along(row, k), b.along(0, k));
+  }
 }
 /// acc += p times `b`, where p [64, Count] is held as left operands.
 template <int Width, int Count, int N>
 __device__ void multiply(float (&acc)[N], const std::uint32_t (&p)[Count / 16][4], Panels<Width, Count> b) {
 #pragma unroll
-  for (int k = 0; k < Count / 16; ++k) multiply_groups<true>(acc, p[k], b.across(k), 1);
+  for (int k = 0; k < Count / 16; ++k) add_product<true>(acc, p[k], b.across(k));
 }
 
 /// Stores an accumulator of 64 rows, times a factor for each of the lane's two rows: through the rows `own` and on of a tile in
