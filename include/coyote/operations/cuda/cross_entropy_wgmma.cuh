@@ -98,10 +98,9 @@ __device__ uint4 round_chunk(Rows<const S> m, Index row, int column) {
 
 /// Where the 16-byte chunk with that column of that row stands in tiles, in chunks: tiles of 64 rows behind each other, in them
 /// panels of 64 columns, in these rows of 128 bytes in the hardware's swizzle.
-template <int Width>
-__device__ Index chunk_place(Index row, int column) {
+__device__ inline Index chunk_place(int width, Index row, int column) {
   const int r = static_cast<int>(row % 64), c = column % 64 / 8;
-  return ((row / 64 * (Width / 64) + column / 64) * 64 + r) * 8 + (c ^ (r & 7));
+  return ((row / 64 * (width / 64) + column / 64) * 64 + r) * 8 + (c ^ (r & 7));
 }
 
 /// Kernels of one chain start while the one before still runs, and wait here until it has ended; and let the next one start.
@@ -122,31 +121,25 @@ void launch_following(void (*kernel)(Parameters...), const char* name, dim3 bloc
   config.blockDim = dim3(static_cast<unsigned>(threads));
   config.dynamicSmemBytes = static_cast<std::size_t>(bytes);
   config.stream = stream;
-#ifndef NO_PDL
   config.attrs = &attribute;
   config.numAttrs = 1;
-#endif
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name, __FILE__, __LINE__);
 }
 
-/// Both matrices as tiles; what does not exist is 0.
-template <int Width>
-__global__ void __launch_bounds__(256) lay_tiles_kernel(Rows<const bf16> hidden, Rows<const float> table, uint4* hidden_tiles,
-                                                        Index hidden_chunks, uint4* table_tiles, Index table_chunks) {
+/// Both matrices as tiles of `width` columns; what does not exist is 0.
+template <class S>
+__global__ void __launch_bounds__(256)
+    lay_tiles_kernel(Rows<const S> hidden, Rows<const float> table, int width, uint4* hidden_tiles, Index hidden_chunks,
+                     uint4* table_tiles, Index table_chunks) {
   follow();
-  constexpr int chunks = Width / 8;
-  Index n = Index{blockIdx.x} * 256 + threadIdx.x;
+  const Index n = Index{blockIdx.x} * 256 + threadIdx.x, at = n < table_chunks ? n : n - table_chunks;
+  const Index row = at / (width / 8);
+  const int column = static_cast<int>(at % (width / 8)) * 8;
   if (n < table_chunks) {
-    const Index row = n / chunks;
-    const int column = static_cast<int>(n % chunks) * 8;
-    table_tiles[chunk_place<Width>(row, column)] = round_chunk(table, row, column);
-    return;
+    table_tiles[chunk_place(width, row, column)] = round_chunk(table, row, column);
+  } else if (at < hidden_chunks) {
+    hidden_tiles[chunk_place(width, row, column)] = round_chunk(hidden, row, column);
   }
-  n -= table_chunks;
-  if (n >= hidden_chunks) return;
-  const Index row = n / chunks;
-  const int column = static_cast<int>(n % chunks) * 8;
-  hidden_tiles[chunk_place<Width>(row, column)] = round_chunk(hidden, row, column);
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
@@ -448,14 +441,14 @@ __device__ int find_best(const uint4* hidden, const uint4* table, Index row, int
     };
     return (pair(a.x, b.x) + pair(a.y, b.y)) + (pair(a.z, b.z) + pair(a.w, b.w));
   };
-  const uint4 own = hidden[chunk_place<Width>(row, column)];
+  const uint4 own = hidden[chunk_place(Width, row, column)];
   float best = -INFINITY;
   int found = no_place;
   const int candidates = t < 4 ? 16 : 64;
 #pragma unroll 4
   for (int c = lane / lanes; c < candidates; c += together) {
     const int v = place / 8 * 64 + (t < 4 ? c / 2 * 8 + 2 * t + c % 2 : c);
-    float score = dot(own, table[chunk_place<Width>(v, column)]);  // rows up to the tile's end exist and are 0
+    float score = dot(own, table[chunk_place(Width, v, column)]);  // rows up to the tile's end exist and are 0
 #pragma unroll
     for (int reach = lanes / 2; reach > 0; reach /= 2) score += __shfl_xor_sync(0xFFFFFFFFu, score, reach);
     if (v < vocabulary && v != label && score > best) {
@@ -655,18 +648,18 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
 }
 
 /// dtable[v, :] += weight * (sums[0, v, :] + sums[1, v, :] + ...); the last block works out the loss, the mean of all terms.
-template <int Width>
-__global__ void __launch_bounds__(256) add_table_parts_kernel(const float* sums, int parts, Index padded, float weight,
-                                                              Rows<float> dtable, const double* losses, int rows, double* loss) {
+template <class S>
+__global__ void __launch_bounds__(256) add_table_parts_kernel(const float* sums, int width, int parts, Index padded, float weight,
+                                                              Rows<S> dtable, const double* losses, int rows, double* loss) {
   follow();
   if (blockIdx.x == gridDim.x - 1) return add_parts(losses, rows, 1 / static_cast<double>(rows), loss);
-  const Index at = (Index{blockIdx.x} * 256 + threadIdx.x) * 4, v = at / Width;
-  const int c = static_cast<int>(at % Width);
+  const Index at = (Index{blockIdx.x} * 256 + threadIdx.x) * 4, v = at / width;
+  const int c = static_cast<int>(at % width);
   if (v >= dtable.rows || c >= dtable.width) return;
   float4 sum = {0, 0, 0, 0};
 #pragma unroll 4
   for (int p = 0; p < parts; ++p) {
-    const float4 x = *reinterpret_cast<const float4*>(sums + p * padded * Width + at);
+    const float4 x = *reinterpret_cast<const float4*>(sums + p * padded * width + at);
     sum = {sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w};
   }
   float* const to = dtable.row(v) + c;
@@ -696,8 +689,9 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
   const Index hidden_chunks = padded_rows * Width / 8, table_chunks = padded_entries * Width / 8;
   bf16* const hidden_tiles = context.make<bf16>(padded_rows, Width).data;
   bf16* const table_tiles = context.make<bf16>(padded_entries, Width).data;
-  lay_tiles_kernel<Width><<<static_cast<unsigned>(ceil_div(hidden_chunks + table_chunks, 256)), 256, 0, stream>>>(
-      hidden, table, reinterpret_cast<uint4*>(hidden_tiles), hidden_chunks, reinterpret_cast<uint4*>(table_tiles), table_chunks);
+  lay_tiles_kernel<bf16><<<static_cast<unsigned>(ceil_div(hidden_chunks + table_chunks, 256)), 256, 0, stream>>>(
+      hidden, table, Width, reinterpret_cast<uint4*>(hidden_tiles), hidden_chunks, reinterpret_cast<uint4*>(table_tiles),
+      table_chunks);
   COYOTE_CUDA_CHECK_LAUNCH("lay_tiles");
 
   const LossCut cut = loss_cut(row_blocks, static_cast<int>(ceil_div(vocabulary, 64)), slots);
@@ -742,15 +736,17 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
   float* const table_sums = context.make<float>(row_cut.parts() * padded_entries, Width).data;
   pass(wgmma_table_parts<Width>, "launch of wgmma_table_parts", table_blocks, row_cut, hidden_tiles, table_tiles, terms, row_cut,
        table_sums);
-  launch_following(&add_table_parts_kernel<Width>, "launch of add_table_parts",
+  launch_following(&add_table_parts_kernel<float>, "launch of add_table_parts",
                    dim3(static_cast<unsigned>(ceil_div(vocabulary * Index{Width} / 4, 256) + 1)), 256, 0, stream,
-                   static_cast<const float*>(table_sums), row_cut.parts(), padded_entries, ends.weight, dtable,
+                   static_cast<const float*>(table_sums), Width, row_cut.parts(), padded_entries, ends.weight, dtable,
                    static_cast<const double*>(losses), rows, loss);
 }
 
-/// False when the device or the width does not suit: the general path takes over.
-inline bool wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden, Rows<const float> table, const Token* labels,
-                                Token* predicted, double* losses, Rows<bf16> dhidden, Rows<float> dtable, double* loss) {
+/// False when the device or the width does not suit: the general path takes over. A template so that only those who call it
+/// compile it.
+template <class S>
+bool wgmma_cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> table, const Token* labels,
+                         Token* predicted, double* losses, Rows<S> dhidden, Rows<float> dtable, double* loss) {
   if (!context.limits().is_hopper() || hidden.width > 256 || hidden.rows > (1 << 24) || table.rows > (1 << 24)) return false;
   const auto launch = [&](auto width) {
     launch_wgmma_cross_entropy<decltype(width)::value>(context, hidden, table, labels, predicted, losses, dhidden, dtable, loss);
