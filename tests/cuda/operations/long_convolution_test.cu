@@ -206,9 +206,10 @@ TEST_CASE("many equal sequences") {
   for (const Index n : {129, 250, 256, 300, 512, 640, 1000, 1024, 1100, 2047, 2048})
     agrees<bf16>({.sizes = std::vector<Index>(64, n)});
   agrees<bf16>({.sizes = std::vector<Index>(33, 520), .width = 9});
-  agrees<bf16>({.sizes = std::vector<Index>(130, 400), .width = 150, .write = Write::add});
+  agrees<bf16>({.sizes = std::vector<Index>(130, 400), .width = 20, .write = Write::add});
+  agrees<bf16>({.sizes = std::vector<Index>(9, 70), .width = 150, .write = Write::add});
   agrees<bf16>({.sizes = std::vector<Index>(40, 500), .width = 2, .wrap = Wrap::cyclic});
-  agrees<bf16>({.sizes = std::vector<Index>(40, 4500), .width = 2});
+  agrees<bf16>({.sizes = std::vector<Index>(40, 4500), .width = 1});
   agrees<float>({.sizes = std::vector<Index>(40, 300), .width = 70});
 }
 

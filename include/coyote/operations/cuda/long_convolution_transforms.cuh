@@ -5,7 +5,7 @@
 
 /// Long convolutions and their gradients by transforms, channel-major, any length. Up to 2^14 points (2^13 for gradients) a
 /// block transforms a row in its shared memory. Longer rows walk the upper levels of the tree in passes over device memory and
-/// the lower 12 in shared memory, chunk by chunk, so that what goes between the passes stays in the second-level cache.
+/// the lower 12 in shared memory, chunk by chunk, so that scratch memory stays bounded.
 ///
 /// Cost per point and row: about 3 multiply-adds per level forward and 4 back. Bytes: each row once in and out, 8 per
 /// channel's point for the filter's spectrum, read again per row (from cache); with passes, 16 per point and pass in the cache.
@@ -43,7 +43,7 @@ void with_log(int log, Use&& use) {
 class Transforms {
  public:
   /// Bytes of complex points per chunk of long rows.
-  static inline Index chunk_bytes = Index{32} << 20;
+  static constexpr Index chunk_bytes = Index{512} << 20;
 
   Transforms(Context<Cuda>& context, const Lines& lines, Index width) : context_(context), lines_(lines), width_(width) {}
 
