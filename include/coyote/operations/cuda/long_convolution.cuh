@@ -3,6 +3,7 @@
 
 #include "coyote/operations/cuda/long_convolution_direct.cuh"
 #include "coyote/operations/cuda/long_convolution_hopper.cuh"
+#include "coyote/operations/cuda/long_convolution_lags.cuh"
 #include "coyote/operations/cuda/long_convolution_rows.cuh"
 #include "coyote/operations/cuda/long_convolution_transforms.cuh"
 
@@ -59,7 +60,22 @@ template <class S>
 void line_gradients(Context<Cuda>& context, const Lines& lines, Index width, const S* x, const LineTaps& taps, const S* d, S* dx,
                     const TapGradient& gradient) {
   const bool apart = runs_on_tensor_cores<S>(lines, taps);
-  Transforms(context, lines, width).gradients(Values::of(x), taps, Values::of(d), Values::of(apart ? nullptr : dx), gradient);
+  Transforms transforms(context, lines, width);
+  bool done = false;
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (gradient.data != nullptr && suits_lags(context, lines, taps)) {
+      // Groups of whole slabs of 16 sequences, as many as make a few blocks per multiprocessor.
+      const Index most = ceil_div(lines.sequences, 16);
+      const Index wanted = std::min(most, ceil_div(Index{4} * context.limits().multiprocessors, width));
+      const Index per_group = 16 * ceil_div(most, wanted), groups = ceil_div(lines.sequences, per_group);
+      const auto frame = context.frame();
+      const Rows<float> lags = context.make<float>(groups * width, lines.longest());
+      toeplitz_lags(context, lines, width, groups, per_group, x, d, lags.data);
+      transforms.add_lags(static_cast<int>(groups), width, lags.data, taps, gradient);
+      done = apart;
+    }
+  }
+  if (!done) transforms.gradients(Values::of(x), taps, Values::of(d), Values::of(apart ? nullptr : dx), gradient);
   if (apart && dx != nullptr) convolve_lines<S>(context, lines, width, d, taps, dx, true);
 }
 

@@ -119,6 +119,16 @@ class Transforms {
     });
   }
 
+  /// gradient += the sums of lags [groups][width][longest] over groups; `lines` are those of the groups' sequences.
+  void add_lags(int groups, Index width, const float* lags, const LineTaps& taps, const TapGradient& gradient,
+                const Lines* lines = nullptr) {
+    const dim3 grid(static_cast<unsigned>(ceil_div(gradient.count, 32)), static_cast<unsigned>(ceil_div(width, 32)));
+    auto* const kernel = gradient.tap_pitch == 1 ? add_lags_kernel<true> : add_lags_kernel<false>;
+    kernel<<<grid, dim3(32, 8), 0, context_.stream()>>>(lines != nullptr ? *lines : lines_, static_cast<int>(width), groups, lags,
+                                                        taps.per_sequence, gradient);
+    COYOTE_CUDA_CHECK_LAUNCH("add_lags_kernel");
+  }
+
  private:
   static constexpr int block_log = 12;
   static int transform_bytes(int log) {
@@ -273,15 +283,6 @@ class Transforms {
       with_levels(std::false_type{});
     }
   }
-  void add_lags(int groups, Index width, const float* lags, const LineTaps& taps, const TapGradient& gradient,
-                const Lines* lines = nullptr) {
-    const dim3 grid(static_cast<unsigned>(ceil_div(gradient.count, 32)), static_cast<unsigned>(ceil_div(width, 32)));
-    auto* const kernel = gradient.tap_pitch == 1 ? add_lags_kernel<true> : add_lags_kernel<false>;
-    kernel<<<grid, dim3(32, 8), 0, context_.stream()>>>(lines != nullptr ? *lines : lines_, static_cast<int>(width), groups, lags,
-                                                        taps.per_sequence, gradient);
-    COYOTE_CUDA_CHECK_LAUNCH("add_lags_kernel");
-  }
-
   Context<Cuda>& context_;
   Lines lines_;
   Index width_;
