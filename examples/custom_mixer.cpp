@@ -219,12 +219,11 @@ class Picker<mine::FirstChannelVotes, Backend, S> {
     if (write == Write::none) return;
     for (Index i = 0; i < du.rows; ++i) du(i, 0) += saved.f(i, 0) * (S{1} - saved.f(i, 0)) * df(i, 0);
   }
-  double penalty(const Batch&, Rows<const S>) const { return 0; }
-  void penalty_backward(const Batch&, Rows<const S>, Rows<S>) const {}
+  void penalise(Context<Backend>&, const Batch&, Rows<const S>) const {}
+  void penalise_backward(Context<Backend>&, const Batch&, Rows<const S>, Rows<S>) const {}
   void pick(Context<Backend>&, const Batch& batch, Rows<const S> f, Rows<unsigned char> picked) const {
-    for (Index i = 0; i < batch.rows(); ++i) picked(i, 0) = picks(f(i, 0));
+    for (Index i = 0; i < batch.rows(); ++i) picked(i, 0) = f(i, 0) > S{1} / S{2};
   }
-  bool picks(S f) const { return f > S{1} / S{2}; }
 };
 // [picker]
 

@@ -40,8 +40,8 @@ class coyote::Picker<EveryOther, Backend, S> {
       for (Index i = 0; i < du.rows; ++i) std::fill_n(du.row(i), du.width, S{});
     }
   }
-  double penalty(const Batch&, Rows<const S>) const { return 0; }
-  void penalty_backward(const Batch&, Rows<const S>, Rows<S>) const {}
+  void penalise(Context<Backend>&, const Batch&, Rows<const S>) const {}
+  void penalise_backward(Context<Backend>&, const Batch&, Rows<const S>, Rows<S>) const {}
   void pick(Context<Backend>&, const Batch& batch, Rows<const S>, Rows<unsigned char> picked) const {
     for (Index s = 0; s < batch.sequences; ++s) {
       for (Index i = 0; i < batch.size(s); ++i) picked(batch.begin(s) + i, 0) = i % 2 == 0;

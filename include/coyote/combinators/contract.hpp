@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/combinators/combine.hpp"
+#include "coyote/operations/head_products.hpp"
 
 namespace coyote::inline v0 {
 
@@ -29,31 +30,11 @@ class Junction<Contraction<E, F>, Backend, S> : public PlainJunction {
  public:
   using PlainJunction::PlainJunction;
   constexpr void forward(Context<Backend>& context, const Batch&, Rows<const S> a, Rows<const S> b, Rows<S> y, Saved&) const {
-    context.for_rows(y.rows, b.width, [&](Index row) {
-      const S *left = a.row(row), *right = b.row(row);
-      S* to = y.row(row);
-      for (Index g = 0; g < a.width / E; ++g) {
-        for (Index j = 0; j < F; ++j) {
-          S sum = left[g * E] * right[g * E * F + j];
-          for (Index i = 1; i < E; ++i) sum += left[g * E + i] * right[(g * E + i) * F + j];
-          to[g * F + j] = sum;
-        }
-      }
-    });
+    contraction<S, E, F>(context, a, b, y);
   }
   constexpr void backward(Context<Backend>& context, const Batch&, Rows<const S> a, Rows<const S> b, Rows<const S> dy, Rows<S> da,
                           Rows<S> db, Saved&) const {
-    context.for_rows(dy.rows, 2 * b.width, [&](Index row) {
-      const S *left = a.row(row), *right = b.row(row), *from = dy.row(row);
-      S *dleft = da.row(row), *dright = db.row(row);
-      for (Index k = 0; k < a.width; ++k) {
-        const S* gradient = from + k / E * F;
-        S sum = gradient[0] * right[k * F];
-        for (Index j = 1; j < F; ++j) sum += gradient[j] * right[k * F + j];
-        dleft[k] = sum;
-        for (Index j = 0; j < F; ++j) dright[k * F + j] = left[k] * gradient[j];
-      }
-    });
+    contraction_backward<S, E, F>(context, a, b, dy, da, db);
   }
   constexpr void step(Context<Backend>& context, State&, const Step&, Rows<const S> a, Rows<const S> b, Rows<S> y) const {
     Saved saved;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/combinators/combine.hpp"
+#include "coyote/operations/head_products.hpp"
 
 namespace coyote::inline v0 {
 
@@ -26,34 +27,11 @@ class Junction<OuterProduct<E, F>, Backend, S> : public PlainJunction {
  public:
   using PlainJunction::PlainJunction;
   constexpr void forward(Context<Backend>& context, const Batch&, Rows<const S> a, Rows<const S> b, Rows<S> y, Saved&) const {
-    context.for_rows(y.rows, y.width, [&](Index row) {
-      const S *left = a.row(row), *right = b.row(row);
-      S* to = y.row(row);
-      for (Index g = 0; g < a.width / E; ++g) {
-        for (Index i = 0; i < E; ++i) {
-          for (Index j = 0; j < F; ++j) to[(g * E + i) * F + j] = left[g * E + i] * right[g * F + j];
-        }
-      }
-    });
+    outer_product<S, E, F>(context, a, b, y);
   }
   constexpr void backward(Context<Backend>& context, const Batch&, Rows<const S> a, Rows<const S> b, Rows<const S> dy, Rows<S> da,
                           Rows<S> db, Saved&) const {
-    context.for_rows(dy.rows, 2 * dy.width, [&](Index row) {
-      const S *left = a.row(row), *right = b.row(row), *from = dy.row(row);
-      S *dleft = da.row(row), *dright = db.row(row);
-      for (Index g = 0; g < a.width / E; ++g) {
-        for (Index i = 0; i < E; ++i) {
-          const S* gradient = from + (g * E + i) * F;
-          S sum = gradient[0] * right[g * F];
-          for (Index j = 1; j < F; ++j) sum += gradient[j] * right[g * F + j];
-          dleft[g * E + i] = sum;
-          for (Index j = 0; j < F; ++j) {
-            const S part = gradient[j] * left[g * E + i];
-            dright[g * F + j] = i == 0 ? part : dright[g * F + j] + part;
-          }
-        }
-      }
-    });
+    outer_product_backward<S, E, F>(context, a, b, dy, da, db);
   }
   constexpr void step(Context<Backend>& context, State&, const Step&, Rows<const S> a, Rows<const S> b, Rows<S> y) const {
     Saved saved;

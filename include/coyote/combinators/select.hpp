@@ -109,7 +109,7 @@ class Layer<Select<T, A>, Backend, S> {
       selector_.score(context, batch, u, saved.f, saved.selector);
       mixer_.forward(context, batch, u, saved.mixed, saved.mixer);
       scale_rows<S>(context, saved.f, {}, saved.mixed, y);
-      context.auxiliary_loss += selector_.penalty(batch, saved.f);
+      selector_.penalise(context, batch, saved.f);
     } else {
       const auto frame = context.frame();
       Tensor<Backend, S> f = context.template make<S>(u.rows, 1);
@@ -124,7 +124,7 @@ class Layer<Select<T, A>, Backend, S> {
     const auto frame = context.frame();
     Tensor<Backend, S> dmixed = context.template make<S>(dy.rows, output_width()), df = context.template make<S>(dy.rows, 1);
     scale_rows_backward<S>(context, saved.f, saved.mixed, dy, dmixed, df);
-    selector_.penalty_backward(batch, saved.f, df);
+    selector_.penalise_backward(context, batch, saved.f, df);
     mixer_.backward(context, batch, dmixed, du, write, saved.mixer);
     selector_.backward(context, batch, df, du, write == Write::none ? write : Write::add, saved.selector);
   }
@@ -149,8 +149,9 @@ class Layer<Select<T, A>, Backend, S> {
     const Rows<S> f = made;
     const Rows<unsigned char> picked = flags;
     typename Chooser::Saved saved;
-    selector_.score(context, {.sequences = u.rows, .length = 1}, u, f, saved);
-    for (Index s = 0; s < u.rows; ++s) picked(s, 0) = selector_.picks(f(s, 0));
+    const Batch rows{.sequences = u.rows, .length = 1};
+    selector_.score(context, rows, u, f, saved);
+    selector_.pick(context, rows, f, picked);
     mixer_.step(context, state, at, u, y);  // keys and values of every row are remembered
     scale_rows<S>(context, f, picked, y, y);
   }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "coyote/core/storage.hpp"
 #include "coyote/filters/filter.hpp"
 #include "coyote/operations/modes.hpp"
 
@@ -36,11 +37,7 @@ class Taps<DecayFilter, Backend, S> {
 
  public:
   using Saved = NothingSaved;
-  struct State {
-    Matrix<P> sums;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = sums.size() / sequences}; }
-  };
+  using State = RecurrenceState<Backend, P>;
 
   constexpr Taps(Index channels, Index, const DecayFilter::Options& options, Path path)
       : path_(path), gain_(1, channels, options.gain), decay_(1, channels, options.decay, false) {}
@@ -60,21 +57,13 @@ class Taps<DecayFilter, Backend, S> {
     auto value = context.template make<P>(1, dtaps.width);
     auto slope = context.template make<P>(1, dtaps.width);
     exponential_taps_backward<P>(context, decay_.view(), dtaps, value, slope);
-    for (Index c = 0; c < dtaps.width; ++c) {
-      gain_.gradient(0, c) += value(0, c);
-      decay_.gradient(0, c) += gain_.value(0, c) * slope(0, c);
-    }
+    assign<P>(context, value, gain_.gradient, Write::add);
+    multiply<P>(context, gain_.view(), slope, decay_.gradient, Write::add);
   }
 
   constexpr State make_state(StateBounds bounds) const { return {{bounds.sequences, gain_.columns}, bounds.sequences}; }
-  constexpr void step(Context<Backend>&, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
-    for (Index s = 0; s < u.rows; ++s) {
-      for (Index c = 0; c < u.width; ++c) {
-        P& sum = state.sums(s, c);
-        sum = decay_.value(0, c) * sum + static_cast<P>(u(s, c));
-        y(s, c) = static_cast<S>(gain_.value(0, c) * sum);
-      }
-    }
+  constexpr void step(Context<Backend>& context, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
+    modes_step<S>(context, decay_.view(), {}, gain_.view(), state.rows, u, y);
   }
 
  private:

@@ -3,7 +3,9 @@
 
 #include <cmath>
 
+#include "coyote/core/storage.hpp"
 #include "coyote/filters/filter.hpp"
+#include "coyote/operations/complex_modes.hpp"
 #include "coyote/operations/modes.hpp"
 
 namespace coyote::inline v0 {
@@ -52,11 +54,7 @@ class Taps<DiagonalFilter, Backend, S> {
  public:
   using Saved = NothingSaved;
   /// Row sequence * modes + s: mode s of every channel.
-  struct State {
-    Matrix<P> modes;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = modes.size() / sequences}; }
-  };
+  using State = RecurrenceState<Backend, P>;
 
   constexpr Taps(Index channels, Index, const DiagonalFilter::Options& options, Path path)
       : path_(path),
@@ -85,29 +83,18 @@ class Taps<DiagonalFilter, Backend, S> {
     auto value = context.template make<P>(decay_.rows, decay_.columns);
     auto slope = context.template make<P>(decay_.rows, decay_.columns);
     exponential_taps_backward<P>(context, decay_.view(), dtaps, value, slope);
-    for (Index s = 0; s < decay_.rows; ++s) {
-      for (Index c = 0; c < decay_.columns; ++c) {
-        decay_.gradient(s, c) += output_.value(s, c) * input_.value(s, c) * slope(s, c);
-        input_.gradient(s, c) += output_.value(s, c) * value(s, c);
-        output_.gradient(s, c) += input_.value(s, c) * value(s, c);
-      }
-    }
+    auto weight = context.template make<P>(decay_.rows, decay_.columns);
+    multiply<P>(context, output_.view(), input_.view(), weight, Write::overwrite);
+    multiply<P>(context, weight, slope, decay_.gradient, Write::add);
+    multiply<P>(context, output_.view(), value, input_.gradient, Write::add);
+    multiply<P>(context, input_.view(), value, output_.gradient, Write::add);
   }
 
   constexpr State make_state(StateBounds bounds) const {
     return {{bounds.sequences * decay_.rows, decay_.columns}, bounds.sequences};
   }
-  constexpr void step(Context<Backend>&, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
-    for (Index i = 0; i < u.rows; ++i) {
-      for (Index s = 0; s < decay_.rows; ++s) {
-        P* x = state.modes.view().row(i * decay_.rows + s);
-        for (Index c = 0; c < u.width; ++c) {
-          x[c] = decay_.value(s, c) * x[c] + input_.value(s, c) * static_cast<P>(u(i, c));
-          const P part = output_.value(s, c) * x[c];
-          y(i, c) = s == 0 ? static_cast<S>(part) : static_cast<S>(static_cast<P>(y(i, c)) + part);
-        }
-      }
-    }
+  constexpr void step(Context<Backend>& context, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
+    modes_step<S>(context, decay_.view(), input_.view(), output_.view(), state.rows, u, y);
   }
 
  private:
@@ -157,38 +144,16 @@ struct ComplexDiagonalFilter {
   }
 };
 
-namespace detail {
-
-/// As much of complex numbers as the bilinear rule needs, for any real scalar; std::complex is meant for the built-in ones.
-template <class P>
-struct Complex {
-  P real{}, imaginary{};
-  friend constexpr Complex operator+(Complex a, Complex b) { return {a.real + b.real, a.imaginary + b.imaginary}; }
-  friend constexpr Complex operator*(Complex a, Complex b) {
-    return {a.real * b.real - a.imaginary * b.imaginary, a.real * b.imaginary + a.imaginary * b.real};
-  }
-  friend constexpr Complex operator*(P a, Complex b) { return {a * b.real, a * b.imaginary}; }
-  constexpr Complex reciprocal() const {
-    const P norm = real * real + imaginary * imaginary;
-    return {real / norm, -imaginary / norm};
-  }
-};
-
-}  // namespace detail
-
 template <class Backend, class S>
 requires is_real<S>
 class Taps<ComplexDiagonalFilter, Backend, S> {
   using P = parameter_t<S>;
-  using Complex = detail::Complex<P>;
 
  public:
   using Saved = NothingSaved;
   /// Rows sequence * 2M + 2n and + 2n + 1: mode n of every channel. `ratio` and `weight` are constants, not counted.
-  struct State {
-    Matrix<P> modes, ratio, weight;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = modes.size() / sequences}; }
+  struct State : RecurrenceState<Backend, P> {
+    Storage<Backend, P> ratio, weight;
   };
 
   Taps(Index channels, Index length, const ComplexDiagonalFilter::Options& options, Path path)
@@ -215,10 +180,9 @@ class Taps<ComplexDiagonalFilter, Backend, S> {
     const auto frame = context.frame();
     auto ratio = context.template make<P>(2 * modes_, log_step_.columns);
     auto weight = context.template make<P>(2 * modes_, log_step_.columns);
-    discretise(context, ratio, weight);
+    discretise_modes<P>(context, parameters(), ratio, weight);
     complex_exponential_taps<P>(context, ratio, weight, taps);
   }
-  /// With q = 1 / (1 - dt A / 2), weight = 2 output input dt q and ratio = 2q - 1; dq/dA = dt q^2 / 2 and dq/ddt = A q^2 / 2.
   void backward(Context<Backend>& context, Rows<const P> dtaps, Saved&) const {
     if (!log_decay_.trains()) return;
     const auto frame = context.frame();
@@ -227,92 +191,28 @@ class Taps<ComplexDiagonalFilter, Backend, S> {
     auto weight = context.template make<P>(2 * modes_, channels);
     auto value = context.template make<P>(2 * modes_, channels);
     auto slope = context.template make<P>(2 * modes_, channels);
-    discretise(context, ratio, weight);
+    discretise_modes<P>(context, parameters(), ratio, weight);
     complex_exponential_taps_backward<P>(context, ratio, dtaps, value, slope);
-    const P half = static_cast<P>(0.5), two = static_cast<P>(2.0);
-    for (Index n = 0; n < modes_; ++n) {
-      for (Index c = 0; c < channels; ++c) {
-        const auto [a, dt, q] = mode(n, c);
-        const Complex input = pair(input_.view(), n, c), output = pair(output_.view(), n, c);
-        // The loss changes by Re(by_weight dweight + by_ratio dratio), and so on down to the parameters.
-        const Complex by_weight = pair<P>(value, n, c), by_ratio = pair<P>(weight, n, c) * pair<P>(slope, n, c);
-        const Complex e = two * dt * q, by_product = by_weight * e, by_e = by_weight * input * output;
-        add(output_.gradient, n, c, by_product * input);
-        add(input_.gradient, n, c, by_product * output);
-        const Complex q2 = q * q, by_q = two * dt * by_e + two * by_ratio;
-        const Complex by_a = by_q * (half * dt * q2);
-        const Complex by_dt = two * by_e * q + by_q * (half * a * q2);
-        log_decay_.gradient(n, c) += by_a.real * a.real;  // dA / dlog_decay = Re A
-        frequency_.gradient(n, c) += -by_a.imaginary;
-        log_step_.gradient(0, c) += by_dt.real * dt;
-      }
-    }
+    discretise_modes_backward<P>(
+        context, parameters(), weight, value, slope,
+        {log_decay_.gradient, frequency_.gradient, input_.gradient, output_.gradient, log_step_.gradient});
   }
 
   State make_state(StateBounds bounds) const {
-    State state{{bounds.sequences * 2 * modes_, log_step_.columns},
+    State state{{{bounds.sequences * 2 * modes_, log_step_.columns}, bounds.sequences},
                 {2 * modes_, log_step_.columns},
-                {2 * modes_, log_step_.columns},
-                bounds.sequences};
+                {2 * modes_, log_step_.columns}};
     Context<Backend> context = make_context<Backend>();
-    discretise(context, state.ratio.view(), state.weight.view());
+    discretise_modes<P>(context, parameters(), state.ratio.view(), state.weight.view());
     return state;
   }
-  void step(Context<Backend>&, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
-    const Rows<const P> ratio = std::as_const(state.ratio).view(), weight = std::as_const(state.weight).view();
-    for (Index i = 0; i < u.rows; ++i) {
-      for (Index n = 0; n < modes_; ++n) {
-        P* real = state.modes.view().row(2 * (i * modes_ + n));
-        P* imaginary = state.modes.view().row(2 * (i * modes_ + n) + 1);
-        const P *rr = ratio.row(2 * n), *ri = ratio.row(2 * n + 1), *wr = weight.row(2 * n), *wi = weight.row(2 * n + 1);
-        for (Index c = 0; c < u.width; ++c) {
-          const P next = rr[c] * real[c] - ri[c] * imaginary[c] + static_cast<P>(u(i, c));
-          imaginary[c] = rr[c] * imaginary[c] + ri[c] * real[c];
-          real[c] = next;
-          const P part = wr[c] * real[c] - wi[c] * imaginary[c];
-          y(i, c) = n == 0 ? static_cast<S>(part) : static_cast<S>(static_cast<P>(y(i, c)) + part);
-        }
-      }
-    }
+  void step(Context<Backend>& context, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
+    complex_modes_step<S>(context, std::as_const(state.ratio).view(), std::as_const(state.weight).view(), state.rows, u, y);
   }
 
  private:
-  struct Mode {
-    Complex a;
-    P dt;
-    Complex q;
-  };
-  Mode mode(Index n, Index c) const {
-    using std::exp;
-    const Complex a{-exp(log_decay_.value(n, c)), frequency_.value(n, c)};
-    const P dt = exp(log_step_.value(0, c)), half = static_cast<P>(0.5), one = static_cast<P>(1.0);
-    return {a, dt, Complex{one - half * dt * a.real, -(half * dt * a.imaginary)}.reciprocal()};
-  }
-  template <class T>
-  static Complex pair(Rows<T> rows, Index n, Index c) {
-    return {rows(2 * n, c), rows(2 * n + 1, c)};
-  }
-  template <class T>
-  static Complex pair(const Tensor<Backend, T>& rows, Index n, Index c) requires(!std::same_as<Tensor<Backend, T>, Rows<T>>) {
-    return {rows(2 * n, c), rows(2 * n + 1, c)};
-  }
-  /// The loss changes by Re(by dz): a gradient by z.real of Re(by) and by z.imaginary of -Im(by).
-  static void add(Rows<P> gradient, Index n, Index c, Complex by) {
-    gradient(2 * n, c) += by.real;
-    gradient(2 * n + 1, c) += -by.imaginary;
-  }
-  void discretise(Context<Backend>& context, Rows<P> ratio, Rows<P> weight) const {
-    context.for_rows(modes_, 64 * ratio.width, [&](Index n) {
-      for (Index c = 0; c < ratio.width; ++c) {
-        const auto [a, dt, q] = mode(n, c);
-        const P two = static_cast<P>(2.0);
-        const Complex w = two * dt * (pair(output_.view(), n, c) * pair(input_.view(), n, c) * q);
-        ratio(2 * n, c) = two * q.real - static_cast<P>(1.0);
-        ratio(2 * n + 1, c) = two * q.imaginary;
-        weight(2 * n, c) = w.real;
-        weight(2 * n + 1, c) = w.imaginary;
-      }
-    });
+  ComplexModes<const P> parameters() const {
+    return {log_decay_.view(), frequency_.view(), input_.view(), output_.view(), log_step_.view()};
   }
 
   Path path_;

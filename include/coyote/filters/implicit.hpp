@@ -3,8 +3,10 @@
 
 #include <cmath>
 
+#include "coyote/core/storage.hpp"
 #include "coyote/filters/filter.hpp"
 #include "coyote/mixers/bias.hpp"
+#include "coyote/operations/implicit.hpp"
 #include "coyote/operations/reference/linear.hpp"
 
 namespace coyote::inline v0 {
@@ -17,11 +19,11 @@ struct Rectifier {
   static constexpr bool has_frequency = false;
   static constexpr Index usual_width = 16, usual_layers = 1;
   template <class P>
-  static P value(P x) {
+  COYOTE_HOST_DEVICE static P value(P x) {
     return x > P{} ? x : P{};
   }
   template <class P>
-  static P slope(P x) {
+  COYOTE_HOST_DEVICE static P slope(P x) {
     return x > P{} ? static_cast<P>(1.0) : P{};
   }
 };
@@ -30,12 +32,12 @@ struct Sine {
   static constexpr bool has_frequency = true;
   static constexpr Index usual_width = 64, usual_layers = 3;
   template <class P>
-  static P value(P x) {
+  COYOTE_HOST_DEVICE static P value(P x) {
     using std::sin;
     return sin(x);
   }
   template <class P>
-  static P slope(P x) {
+  COYOTE_HOST_DEVICE static P slope(P x) {
     using std::cos;
     return cos(x);
   }
@@ -139,13 +141,14 @@ class Taps<ImplicitFilterWith<Activation, Window, Positions, OutputBias>, Backen
     }
     maps_.emplace(hidden_, channels, OutputBias::rows(1), options.weight);
     if constexpr (!Positions::train) {
-      fixed_positions_ = Matrix<P>(length, options.features);
+      Matrix<P> fixed(length, options.features);
       const Stream unused(Seed{}, Purpose::initial_value);
       for (Index t = 0; t < length; ++t) {
         for (Index e = 0; e < options.features; ++e) {
-          fixed_positions_(t, e) = static_cast<P>(positions_.init.value(t, e, length, options.features, unused));
+          fixed(t, e) = static_cast<P>(positions_.init.value(t, e, length, options.features, unused));
         }
       }
+      fixed_positions_ = to_backend<Backend>(std::move(fixed));
     }
     if constexpr (!Window::is_trivial) tabulate_window(length);
   }
@@ -178,11 +181,8 @@ class Taps<ImplicitFilterWith<Activation, Window, Positions, OutputBias>, Backen
     auto windowed = context.template make<P>(Window::is_trivial ? 0 : n, channels_);
     Rows<const P> dout = dtaps;
     if constexpr (!Window::is_trivial) {
-      const Rows<P> to = windowed;
-      context.for_rows(n, channels_, [&](Index t) {
-        for (Index c = 0; c < channels_; ++c) to(t, c) = dtaps(t, c) * window(t, c);
-      });
-      dout = to;
+      apply_window<P>(context, coarse_, fine_, dtaps, windowed);
+      dout = windowed;
     }
     auto gradient_ = context.template make<P>(n, hidden_), scaled_ = context.template make<P>(n, hidden_);
     const Rows<P> gradient = gradient_, scaled = scaled_;
@@ -198,7 +198,8 @@ class Taps<ImplicitFilterWith<Activation, Window, Positions, OutputBias>, Backen
       }
       linear_backward<P>(context, rows, after.columns((l - 1) * hidden_, hidden_), map.weight.view(), dout, gradient,
                          Write::overwrite, dweight, dbias);
-      activate_backward(context, before.columns((l - 1) * hidden_, hidden_), gradient, scaled);
+      activate_net_backward<P, Activation>(context, frequency_.view(), before.columns((l - 1) * hidden_, hidden_), gradient,
+                                           scaled, frequency_.gradient);
       dout = scaled;
     }
   }
@@ -235,46 +236,13 @@ class Taps<ImplicitFilterWith<Activation, Window, Positions, OutputBias>, Backen
       const Rows<P> before = Rows<P>(saved.before).columns(l * hidden_, hidden_);
       const Rows<P> after = Rows<P>(saved.after).columns(l * hidden_, hidden_);
       linear<P>(context, rows, x, maps_[l].weight.view(), maps_[l].bias.view(), before);
-      activate(context, before, after);
+      activate_net<P, Activation>(context, frequency_.view(), before, after);
       x = after;
     }
     const Map& last = maps_[layers];
     linear<P>(context, rows, x, last.weight.view(), last.bias.rows > 0 ? last.bias.view() : Rows<const P>(), taps);
     if constexpr (!Window::is_trivial) {
-      context.for_rows(n, channels_, [&](Index t) {
-        for (Index c = 0; c < channels_; ++c) taps(t, c) = taps(t, c) * window(t, c);
-      });
-    }
-  }
-
-  void activate(Context<Backend>& context, Rows<const P> before, Rows<P> after) const {
-    context.for_rows(before.rows, (Activation::has_frequency ? 16 : 1) * hidden_, [&](Index t) {
-      for (Index k = 0; k < hidden_; ++k) {
-        if constexpr (Activation::has_frequency) {
-          after(t, k) = Activation::value(frequency_.value(0, k) * before(t, k));
-        } else {
-          after(t, k) = Activation::value(before(t, k));
-        }
-      }
-    });
-  }
-  /// dbefore from dafter; adds to the gradient of the frequencies. `dafter` is used up.
-  void activate_backward(Context<Backend>& context, Rows<const P> before, Rows<P> dafter, Rows<P> dbefore) const {
-    context.for_rows(before.rows, (Activation::has_frequency ? 16 : 1) * hidden_, [&](Index t) {
-      for (Index k = 0; k < hidden_; ++k) {
-        if constexpr (Activation::has_frequency) {
-          const P frequency = frequency_.value(0, k), d = dafter(t, k) * Activation::slope(frequency * before(t, k));
-          dbefore(t, k) = d * frequency;
-          dafter(t, k) = d * before(t, k);
-        } else {
-          dbefore(t, k) = dafter(t, k) * Activation::slope(before(t, k));
-        }
-      }
-    });
-    if constexpr (Activation::has_frequency) {
-      context.template sum_rows<P>(before.rows, frequency_.gradient, [&](Index t, P* sums) {
-        for (Index k = 0; k < hidden_; ++k) sums[k] += dafter(t, k);
-      });
+      apply_window<P>(context, coarse_, fine_, taps, taps);
     }
   }
 
@@ -282,24 +250,24 @@ class Taps<ImplicitFilterWith<Activation, Window, Positions, OutputBias>, Backen
   /// while training.
   void tabulate_window(Index length) {
     const Index block = window_block < length ? window_block : length;
-    fine_ = Matrix<P>(block, channels_);
-    coarse_ = Matrix<P>(ceil_div(length, window_block), channels_);
+    Matrix<P> fine(block, channels_), coarse(ceil_div(length, window_block), channels_);
     const double last = length > 1 ? static_cast<double>(length - 1) : 1.0;
     for (Index c = 0; c < channels_; ++c) {
       const double slope = -Window::rate(c, channels_) / last;
-      for (Index t = 0; t < fine_.rows(); ++t) fine_(t, c) = static_cast<P>(std::exp(slope * static_cast<double>(t)));
-      for (Index t = 0; t < coarse_.rows(); ++t) {
-        coarse_(t, c) = static_cast<P>(std::exp(slope * static_cast<double>(t * window_block)));
+      for (Index t = 0; t < fine.rows(); ++t) fine(t, c) = static_cast<P>(std::exp(slope * static_cast<double>(t)));
+      for (Index t = 0; t < coarse.rows(); ++t) {
+        coarse(t, c) = static_cast<P>(std::exp(slope * static_cast<double>(t * window_block)));
       }
     }
+    fine_ = to_backend<Backend>(std::move(fine));
+    coarse_ = to_backend<Backend>(std::move(coarse));
   }
-  P window(Index t, Index c) const { return coarse_(t / window_block, c) * fine_(t % window_block, c); }
 
   Path path_;
   Index channels_, hidden_;
   Parameter<P> positions_, frequency_;
   List<Map> maps_;
-  Matrix<P> fixed_positions_, fine_, coarse_;
+  Storage<Backend, P> fixed_positions_, fine_, coarse_;
 };
 
 }  // namespace coyote::inline v0

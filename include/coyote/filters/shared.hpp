@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/filters/filter.hpp"
+#include "coyote/operations/shared_channels.hpp"
 
 namespace coyote::inline v0 {
 
@@ -57,25 +58,13 @@ class SharedTaps {
     saved.taps = context.template make<P>(taps.rows, taps.width / Share);
     const Rows<P> made = saved.taps;
     generate_taps(inner_, context, made, saved.inner);
-    context.for_rows(taps.rows, taps.width, [&](Index t) {
-      P* to = taps.row(t);
-      for (Index c = 0; c < made.width; ++c) {
-        for (Index k = 0; k < Share; ++k) to[c * Share + k] = made(t, c);
-      }
-    });
+    repeat_channels<P>(context, Share, made, taps);
   }
   constexpr void backward(Context<Backend>& context, Rows<const P> dtaps, Saved& saved) const {
     const auto frame = context.frame();
     auto sums_ = context.template make<P>(dtaps.rows, dtaps.width / Share);
     const Rows<P> sums = sums_;
-    context.for_rows(dtaps.rows, dtaps.width, [&](Index t) {
-      const P* from = dtaps.row(t);
-      for (Index c = 0; c < sums.width; ++c) {
-        P sum = from[c * Share];
-        for (Index k = 1; k < Share; ++k) sum += from[c * Share + k];
-        sums(t, c) = sum;
-      }
-    });
+    sum_channels<P>(context, Share, dtaps, sums);
     backward_taps(inner_, context, sums, saved.inner);
   }
 
@@ -113,13 +102,9 @@ requires(detail::HasTaps<F, Backend, S>&& detail::StepsTaps<Taps<F, Backend, S>>
     auto in_ = context.template make<S>(u.rows * Share, u.width / Share);
     auto out_ = context.template make<S>(u.rows * Share, u.width / Share);
     const Rows<S> in = in_, out = out_;
-    for (Index s = 0; s < u.rows; ++s) {
-      for (Index c = 0; c < u.width; ++c) in(s * Share + c % Share, c / Share) = u(s, c);
-    }
+    split_channels<S>(context, Share, u, in);
     this->inner_.step(context, state.inner, at, in, out);
-    for (Index s = 0; s < u.rows; ++s) {
-      for (Index c = 0; c < u.width; ++c) y(s, c) = out(s * Share + c % Share, c / Share);
-    }
+    join_channels<S>(context, Share, out, y);
   }
 };
 

@@ -3,7 +3,9 @@
 
 #include <cmath>
 
+#include "coyote/core/storage.hpp"
 #include "coyote/filters/filter.hpp"
+#include "coyote/operations/decoding.hpp"
 #include "coyote/operations/reference/convolution.hpp"
 
 namespace coyote::inline v0 {
@@ -23,30 +25,9 @@ constexpr Cost fir_cost(Index taps, Index channels, Index length) {
   return {.multiplications = channels * products, .additions = channels * (products - length)};
 }
 
-/// The last m - 1 inputs of every sequence; the row of position p at p mod (m - 1).
-template <class P>
-struct FirState {
-  Matrix<P> history;
-  Index sequences = 1;
-  constexpr StateSize size() const { return {.scalars = history.size() / sequences}; }
-};
-
-/// y = sum_{t <= min(position, m - 1)} taps[t] * (the input t rows ago), and remembers u.
-template <class P, class S>
-constexpr void fir_step(FirState<P>& state, Index position, Rows<const P> taps, Rows<const S> u, Rows<S> y) {
-  const Index memory = taps.rows - 1, used = position < memory ? position : memory;
-  for (Index s = 0; s < u.rows; ++s) {
-    for (Index c = 0; c < u.width; ++c) y(s, c) = static_cast<S>(taps(0, c) * static_cast<P>(u(s, c)));
-    for (Index t = 1; t <= used; ++t) {
-      const P* then = state.history.view().row(s * memory + (position - t) % memory);
-      for (Index c = 0; c < u.width; ++c) y(s, c) = static_cast<S>(static_cast<P>(y(s, c)) + taps(t, c) * then[c]);
-    }
-    if (memory > 0) {
-      P* now = state.history.view().row(s * memory + position % memory);
-      for (Index c = 0; c < u.width; ++c) now[c] = static_cast<P>(u(s, c));
-    }
-  }
-}
+/// A state of the last m - 1 inputs of every sequence; the row of position p at p mod (m - 1).
+template <class Backend, class P>
+using FirState = RecurrenceState<Backend, P>;
 
 }  // namespace detail
 
@@ -73,7 +54,7 @@ class Taps<FirFilter, Backend, S> {
 
  public:
   using Saved = NothingSaved;
-  using State = detail::FirState<P>;
+  using State = detail::FirState<Backend, P>;
 
   constexpr Taps(Index channels, Index, const FirFilter::Options& options, Path path)
       : path_(path), taps_(options.count, channels, options.taps) {
@@ -86,9 +67,9 @@ class Taps<FirFilter, Backend, S> {
   }
 
   constexpr void generate(Context<Backend>& context, Rows<P> taps, Saved&) const {
-    context.for_rows(taps.rows, taps.width, [&](Index t) {
-      for (Index c = 0; c < taps.width; ++c) taps(t, c) = t < taps_.rows ? taps_.value(t, c) : P{};
-    });
+    const Index count = taps_.rows < taps.rows ? taps_.rows : taps.rows;
+    copy<P>(context, taps_.view().slice(0, count), taps.slice(0, count));
+    clear<P>(context, taps.slice(count, taps.rows - count));
   }
   constexpr void backward(Context<Backend>& context, Rows<const P> dtaps, Saved&) const {
     if (!taps_.trains()) return;
@@ -99,8 +80,8 @@ class Taps<FirFilter, Backend, S> {
   constexpr State make_state(StateBounds bounds) const {
     return {{bounds.sequences * (taps_.rows - 1), taps_.columns}, bounds.sequences};
   }
-  constexpr void step(Context<Backend>&, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
-    detail::fir_step<P, S>(state, at.position, taps_.view(), u, y);
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+    convolution_step<S>(context, at, taps_.view(), {}, state.rows, u, y);
   }
 
  private:
@@ -144,8 +125,8 @@ class Taps<ShiftFilter, Backend, S> {
  public:
   using Saved = NothingSaved;
   /// The taps are constants, not counted.
-  struct State : detail::FirState<P> {
-    Matrix<P> taps;
+  struct State : detail::FirState<Backend, P> {
+    Storage<Backend, P> taps;
   };
 
   constexpr Taps(Index channels, Index length, const ShiftFilter::Options& options, Path path)
@@ -193,8 +174,8 @@ class Taps<ShiftFilter, Backend, S> {
     generate(context, state.taps.view(), saved);
     return state;
   }
-  constexpr void step(Context<Backend>&, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
-    detail::fir_step<P, S>(state, at.position, std::as_const(state.taps).view(), u, y);
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+    convolution_step<S>(context, at, std::as_const(state.taps).view(), {}, state.rows, u, y);
   }
 
  private:

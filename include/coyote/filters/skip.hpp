@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/filters/filter.hpp"
+#include "coyote/operations/decoding.hpp"
 
 namespace coyote::inline v0 {
 
@@ -64,12 +65,10 @@ class SkipTaps {
 
   constexpr void generate(Context<Backend>& context, Rows<P> taps, Saved& saved) const {
     generate_taps(inner_, context, taps, saved.inner);
-    for (Index c = 0; c < taps.width; ++c) taps(0, c) += skip_.value(0, c);
+    assign<P>(context, skip_.view(), taps.slice(0, 1), Write::add);
   }
   constexpr void backward(Context<Backend>& context, Rows<const P> dtaps, Saved& saved) const {
-    if (skip_.trains()) {
-      for (Index c = 0; c < dtaps.width; ++c) skip_.gradient(0, c) += dtaps(0, c);
-    }
+    if (skip_.trains()) assign<P>(context, dtaps.slice(0, 1), skip_.gradient, Write::add);
     backward_taps(inner_, context, dtaps, saved.inner);
   }
 
@@ -92,7 +91,6 @@ template <class F, class Backend, class S>
 requires(detail::HasTaps<F, Backend, S>&& detail::StepsTaps<Taps<F, Backend, S>>) class Taps<WithSkip<F>, Backend, S>
     : public detail::SkipTaps<F, Backend, S> {
   using Base = detail::SkipTaps<F, Backend, S>;
-  using P = parameter_t<S>;
 
  public:
   using Base::Base;
@@ -101,11 +99,7 @@ requires(detail::HasTaps<F, Backend, S>&& detail::StepsTaps<Taps<F, Backend, S>>
   constexpr State make_state(StateBounds bounds) const { return this->inner_.make_state(bounds); }
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
     this->inner_.step(context, state, at, u, y);
-    for (Index s = 0; s < u.rows; ++s) {
-      for (Index c = 0; c < u.width; ++c) {
-        y(s, c) = static_cast<S>(static_cast<P>(y(s, c)) + this->skip_.value(0, c) * static_cast<P>(u(s, c)));
-      }
-    }
+    add_scaled<S>(context, this->skip_.view(), u, y);
   }
 };
 

@@ -67,9 +67,7 @@ class Layer<internal::GatedConvolution<A, C>, Backend, S> {
     Tensor<Backend, S> gate = context.template make<S>(u.rows, output_width());
     left_.step(context, state.left, at, u, gate);
     right_.step(context, state.right, at, u, y);
-    context.for_rows(y.rows, y.width, [&](Index i) {
-      for (Index c = 0; c < y.width; ++c) y(i, c) = y(i, c) * Rows<const S>(gate)(i, c);
-    });
+    multiply<S>(context, y, gate, y, Write::overwrite);
   }
 
  private:

@@ -4,8 +4,10 @@
 #include <cmath>
 
 #include "coyote/core/mixer.hpp"
+#include "coyote/core/storage.hpp"
 #include "coyote/mixers/patterns.hpp"
 #include "coyote/mixers/positions.hpp"
+#include "coyote/operations/attention_state.hpp"
 #include "coyote/operations/reference/attention.hpp"
 #include "coyote/operations/reference/linear.hpp"
 
@@ -88,11 +90,10 @@ class Layer<Attention<H, Pattern, Positions>, Backend, S> {
   };
   /// Keys and values of the rows so far (a window keeps its own in turn), and the token index that the pattern needs.
   struct State {
-    Matrix<P> keys, values;
-    Array<Token> tokens;        // [sequences, capacity]
-    Array<std::int32_t> index;  // [sequences, index_size(capacity)]
-    Array<Index> starts;
-    Index sequences = 1, capacity = 0, rows = 0;
+    Storage<Backend, P> keys, values;      // [sequences * rows kept, width]
+    Storage<Backend, Token> tokens;        // [sequences, capacity]
+    Storage<Backend, std::int32_t> index;  // [sequences, index_size(capacity)]
+    Index sequences = 1, capacity = 0;
     constexpr StateSize size() const {
       return {.scalars = (keys.size() + values.size()) / sequences, .integers = (tokens.size() + index.size()) / sequences};
     }
@@ -159,15 +160,13 @@ class Layer<Attention<H, Pattern, Positions>, Backend, S> {
     State state;
     state.sequences = bounds.sequences;
     state.capacity = bounds.capacity;
-    state.rows = bounds.capacity;
-    if constexpr (Mixer::state_is_bounded) state.rows = std::min(Pattern::window, bounds.capacity);
-    state.keys = state.values = Matrix<P>(bounds.sequences * state.rows, width_);
-    if constexpr (Pattern::uses_tokens) state.tokens = Array<Token>(bounds.sequences * bounds.capacity);
-    const Index size = Pattern::index_size(bounds.capacity);
-    state.index = Array<std::int32_t>(bounds.sequences * size);
-    for (std::int32_t& entry : state.index) entry = -1;
-    if (size > 0) state.starts = Array<Index>(bounds.sequences + 1);
-    for (Index s = 0; s < state.starts.size(); ++s) state.starts[s] = s * size;
+    Index rows = bounds.capacity;
+    if constexpr (Mixer::state_is_bounded) rows = std::min(Pattern::window, rows);
+    state.keys = state.values = Storage<Backend, P>(bounds.sequences * rows, width_);
+    if constexpr (Pattern::uses_tokens) state.tokens = Storage<Backend, Token>(bounds.sequences, bounds.capacity);
+    Matrix<std::int32_t> index(bounds.sequences, Pattern::index_size(bounds.capacity));
+    for (std::int32_t& entry : index) entry = -1;
+    state.index = to_backend<Backend>(std::move(index));
     return state;
   }
   void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
@@ -183,25 +182,11 @@ class Layer<Attention<H, Pattern, Positions>, Backend, S> {
     const Rows<S> qkv = made;
     const Batch rows{.sequences = u.rows, .length = 1};
     linear<S>(context, rows, u, qkv_weight_.view(), qkv_bias_.view(), qkv);
-    if constexpr (base > 0) rotate<S>(context, rows, 2 * heads, base, at.position, false, qkv.columns(0, 2 * width_));
-    for (Index s = 0; s < u.rows; ++s) {
-      const Index slot = s * state.rows + at.position % state.rows;
-      for (Index c = 0; c < width_; ++c) {
-        state.keys(slot, c) = static_cast<P>(qkv(s, width_ + c));
-        state.values(slot, c) = static_cast<P>(qkv(s, 2 * width_ + c));
-      }
-      if constexpr (Pattern::uses_tokens) {
-        state.tokens[s * state.capacity + at.position] = at.tokens[static_cast<std::size_t>(s)];
-        const Index size = Pattern::index_size(state.capacity);
-        Pattern::append(Entries<std::int32_t>(state.index.data() + s * size, size),
-                        Entries<const Token>(state.tokens.data() + s * state.capacity, state.capacity), at.position);
-      }
-    }
+    if constexpr (base > 0) rotate_step<S>(context, at, 2 * heads, base, qkv.columns(0, 2 * width_));
     // The rows that a full window keeps are all its keys, in whatever order.
     using Kept = std::conditional_t<Mixer::state_is_bounded, Dense, Pattern>;
-    attention_step<S, Kept>(context, PatternIndex{state.index.data(), state.starts.size() == 0 ? nullptr : state.starts.data()},
-                            state.rows, std::min(at.position, state.rows - 1), heads, scale_, qkv.columns(0, width_),
-                            std::as_const(state.keys).view(), std::as_const(state.values).view(), mixed);
+    attention_decode<S, Pattern, Kept>(context, at, heads, scale_, part(qkv, 0), part(qkv, 1), part(qkv, 2), state.keys,
+                                       state.values, state.tokens, state.index, mixed);
     linear<S>(context, rows, mixed, out_weight_.view(), out_bias_.view(), y);
   }
 

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/core/storage.hpp"
 #include "coyote/filters/filter.hpp"
 #include "coyote/filters/free.hpp"
 #include "coyote/mixers/bias.hpp"
+#include "coyote/operations/decoding.hpp"
 #include "coyote/operations/reference/convolution.hpp"
 
 namespace coyote::inline v0 {
@@ -67,7 +69,7 @@ class Layer<LongConv<F, Ends, Bias>, Backend, S> {
   };
   /// The inputs so far and the taps (constants, not counted).
   struct History {
-    Matrix<P> inputs, taps;
+    Storage<Backend, P> inputs, taps;
     Index sequences = 1, capacity = 0;
     constexpr StateSize size() const { return {.scalars = inputs.size() / sequences}; }
   };
@@ -121,7 +123,7 @@ class Layer<LongConv<F, Ends, Bias>, Backend, S> {
       require_length(path_, bounds.capacity, dims_.length);
       History state{{bounds.sequences * bounds.capacity, dims_.width}, {}, bounds.sequences, bounds.capacity};
       if constexpr (!stores) {
-        state.taps = Matrix<P>(bounds.capacity, dims_.width);
+        state.taps = Storage<Backend, P>(bounds.capacity, dims_.width);
         Context<Backend> context = make_context<Backend>();
         typename Maker::Saved saved;
         filter_.generate(context, state.taps.view(), saved);
@@ -135,26 +137,13 @@ class Layer<LongConv<F, Ends, Bias>, Backend, S> {
     if (Bias::rows(2) > 1) require_length(path_, at.position + 1, bias_.rows);
     if constexpr (steps) {
       filter_.step(context, state, at, u, y);
+      bias_step<S>(context, at, bias_.view(), y);
     } else {
       require_views(path_, state.sequences, u, dims_.width, y, dims_.width);
       require_length(path_, at.position + 1, state.capacity);
       Rows<const P> taps = std::as_const(state.taps).view();
       if constexpr (stores) taps = filter_.stored();
-      for (Index s = 0; s < u.rows; ++s) {
-        const Rows<P> inputs = state.inputs.view().slice(s * state.capacity, state.capacity);
-        for (Index c = 0; c < u.width; ++c) {
-          inputs(at.position, c) = static_cast<P>(u(s, c));
-          y(s, c) = static_cast<S>(taps(0, c) * inputs(at.position, c));
-        }
-        for (Index t = 1; t <= at.position; ++t) {
-          for (Index c = 0; c < u.width; ++c) y(s, c) += static_cast<S>(taps(t, c) * inputs(at.position - t, c));
-        }
-      }
-    }
-    if (bias_.rows > 0) {
-      for (Index s = 0; s < u.rows; ++s) {
-        for (Index c = 0; c < u.width; ++c) y(s, c) += static_cast<S>(bias_.value(bias_.rows == 1 ? 0 : at.position, c));
-      }
+      convolution_step<S>(context, at, taps, bias_.view(), state.inputs, u, y);
     }
   }
 

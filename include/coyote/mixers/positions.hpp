@@ -57,4 +57,10 @@ void rotate(C& context, const Batch& batch, Index heads, Index base, Index first
   }
 }
 
+/// Rotates a decoding step's row of every sequence.
+template <class S, RowContext C>
+void rotate_step(C& context, const Step& at, Index heads, Index base, Rows<S> x) {
+  rotate<S>(context, Batch{.sequences = x.rows, .length = 1}, heads, base, at.position, false, x);
+}
+
 }  // namespace coyote::inline v0

@@ -2,7 +2,9 @@
 #pragma once
 
 #include "coyote/core/mixer.hpp"
+#include "coyote/core/storage.hpp"
 #include "coyote/mixers/bias.hpp"
+#include "coyote/operations/decoding.hpp"
 #include "coyote/operations/reference/convolution.hpp"
 
 namespace coyote::inline v0 {
@@ -40,7 +42,7 @@ class Layer<ShortConv<K, Bias>, Backend, S> {
   };
   /// The last K - 1 rows of every sequence; row of position p at p mod (K - 1).
   struct State {
-    Matrix<P> history;
+    Storage<Backend, P> history;
     Index sequences = 1;
     constexpr StateSize size() const { return {.scalars = history.size() / sequences}; }
   };
@@ -84,24 +86,10 @@ class Layer<ShortConv<K, Bias>, Backend, S> {
   }
 
   constexpr State make_state(StateBounds bounds) const { return {{bounds.sequences * (K - 1), taps_.columns}, bounds.sequences}; }
-  constexpr void step(Context<Backend>&, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
     require_views(path_, state.sequences, u, taps_.columns, y, taps_.columns);
     if (Bias::rows(2) > 1) require_length(path_, at.position + 1, bias_.rows);
-    const Index used = at.position < K - 1 ? at.position : K - 1;
-    for (Index s = 0; s < u.rows; ++s) {
-      for (Index c = 0; c < u.width; ++c) y(s, c) = static_cast<S>(taps_.value(0, c) * u(s, c));
-      for (Index k = 1; k <= used; ++k) {
-        const Index slot = s * (K - 1) + (at.position - k) % (K > 1 ? K - 1 : 1);
-        for (Index c = 0; c < u.width; ++c) y(s, c) += static_cast<S>(taps_.value(k, c) * state.history(slot, c));
-      }
-      if (bias_.rows > 0) {
-        for (Index c = 0; c < u.width; ++c) y(s, c) += static_cast<S>(bias_.value(bias_.rows == 1 ? 0 : at.position, c));
-      }
-      if constexpr (K > 1) {
-        const Index slot = s * (K - 1) + at.position % (K - 1);
-        for (Index c = 0; c < u.width; ++c) state.history(slot, c) = static_cast<P>(u(s, c));
-      }
-    }
+    convolution_step<S>(context, at, taps_.view(), bias_.view(), state.history, u, y);
   }
 
  private:

@@ -2,6 +2,8 @@
 #pragma once
 
 #include "coyote/core/mixer.hpp"
+#include "coyote/core/storage.hpp"
+#include "coyote/operations/decoding.hpp"
 #include "coyote/operations/token_shift.hpp"
 
 namespace coyote::inline v0 {
@@ -41,7 +43,7 @@ class Layer<TokenShift<Copies>, Backend, S> {
   };
   /// The row before the next one, of every sequence.
   struct State {
-    Matrix<P> before;
+    Storage<Backend, P> before;
     constexpr StateSize size() const { return {.scalars = before.width()}; }
   };
 
@@ -62,7 +64,7 @@ class Layer<TokenShift<Copies>, Backend, S> {
     saved.u = u;
     const auto frame = context.frame();
     Tensor<Backend, P> rest = context.template make<P>(Copies, width_);
-    complement(rest);
+    complements(context, rest);
     for (Index n = 0; n < Copies; ++n) {
       token_shift<S>(context, batch, u, mix_[n].view(), Rows<P>(rest).slice(n, 1), y.columns(n * width_, width_));
     }
@@ -71,7 +73,7 @@ class Layer<TokenShift<Copies>, Backend, S> {
                           Saved& saved) const {
     const auto frame = context.frame();
     Tensor<Backend, P> rest = context.template make<P>(Copies, width_);
-    complement(rest);
+    complements(context, rest);
     for (Index n = 0; n < Copies; ++n) {
       token_shift_backward<S>(context, batch, saved.u, mix_[n].view(), Rows<P>(rest).slice(n, 1), dy.columns(n * width_, width_),
                               du, n > 0 && write == Write::overwrite ? Write::add : write, mix_[n].gradient);
@@ -79,25 +81,18 @@ class Layer<TokenShift<Copies>, Backend, S> {
   }
 
   constexpr State make_state(StateBounds bounds) const { return {{bounds.sequences, width_}}; }
-  constexpr void step(Context<Backend>&, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
     require_views(path_, state.before.rows(), u, width_, y, output_width());
-    const P one = static_cast<P>(1);
-    for (Index s = 0; s < u.rows; ++s) {
-      for (Index n = 0; n < Copies; ++n) {
-        for (Index c = 0; c < width_; ++c) {
-          const P m = mix_[n].value(0, c);
-          y(s, n * width_ + c) = static_cast<S>(m * u(s, c) + (one - m) * state.before(s, c));
-        }
-      }
-      for (Index c = 0; c < width_; ++c) state.before(s, c) = static_cast<P>(u(s, c));
+    for (Index n = 0; n < Copies; ++n) {
+      token_shift_step<S>(context, mix_[n].view(), state.before, u, y.columns(n * width_, width_));
     }
+    store_rows<S>(context, at, u, state.before);
   }
 
  private:
-  constexpr void complement(Rows<P> rest) const {
-    for (Index n = 0; n < Copies; ++n) {
-      for (Index c = 0; c < width_; ++c) rest(n, c) = static_cast<P>(1) - mix_[n].value(0, c);
-    }
+  /// 1 - mix, of every copy.
+  constexpr void complements(Context<Backend>& context, Rows<P> rest) const {
+    for (Index n = 0; n < Copies; ++n) complement<P>(context, mix_[n].view(), rest.slice(n, 1));
   }
 
   Path path_;

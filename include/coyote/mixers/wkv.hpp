@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/combinators/combine.hpp"
+#include "coyote/core/storage.hpp"
 #include "coyote/operations/reference/wkv.hpp"
 
 namespace coyote::inline v0 {
@@ -43,7 +44,7 @@ class Junction<WkvRecurrence, Backend, S> {
     Tensor<Backend, P> checkpoints;
   };
   struct State {
-    Matrix<P> sums;  // per sequence: numerators, denominators, highest exponents
+    Storage<Backend, P> sums;  // per sequence: numerators, denominators, highest exponents
     constexpr StateSize size() const { return {.scalars = sums.width()}; }
   };
 
@@ -71,11 +72,11 @@ class Junction<WkvRecurrence, Backend, S> {
   }
   State make_state(StateBounds bounds) const {
     const Index width = decay_.columns;
-    State state{{bounds.sequences, 3 * width}};
+    Matrix<P> sums(bounds.sequences, 3 * width);
     for (Index s = 0; s < bounds.sequences; ++s) {
-      for (Index c = 0; c < width; ++c) state.sums(s, 2 * width + c) = static_cast<P>(empty_exponent);
+      for (Index c = 0; c < width; ++c) sums(s, 2 * width + c) = static_cast<P>(empty_exponent);
     }
-    return state;
+    return {to_backend<Backend>(std::move(sums))};
   }
   void step(Context<Backend>& context, State& state, const Step&, Rows<const S> k, Rows<const S> v, Rows<S> y) const {
     if (y.rows != state.sums.rows()) {

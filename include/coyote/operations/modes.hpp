@@ -5,6 +5,7 @@
 #include <limits>
 #include <type_traits>
 
+#include "coyote/core/scalar.hpp"
 #include "coyote/operations/rowwise.hpp"
 
 namespace coyote::inline v0 {
@@ -146,6 +147,25 @@ constexpr void complex_exponential_taps_backward(C& context, Rows<const P> ratio
         value(s + 1, first + k) = fi[k];
         slope(s, first + k) = g[k];
         slope(s + 1, first + k) = gi[k];
+      }
+    }
+  });
+}
+
+/// One row of every sequence: x_s <- ratio_s x_s + input_s u, y = sum_s output_s x_s. modes [sequences * modes, channels]: mode s
+/// of sequence i in row i * modes + s. `input` may be absent: 1.
+template <class S, RowContext C>
+constexpr void modes_step(C& context, Rows<const parameter_t<S>> ratio, Rows<const parameter_t<S>> input,
+                          Rows<const parameter_t<S>> output, Rows<parameter_t<S>> modes, Rows<const S> u, Rows<S> y) {
+  using P = parameter_t<S>;
+  context.for_rows(u.rows, 4 * ratio.rows * u.width, [&](Index i) {
+    for (Index s = 0; s < ratio.rows; ++s) {
+      P* x = modes.row(i * ratio.rows + s);
+      for (Index c = 0; c < u.width; ++c) {
+        const P now = static_cast<P>(u(i, c));
+        x[c] = ratio(s, c) * x[c] + (input.rows > 0 ? input(s, c) * now : now);
+        const P part = output(s, c) * x[c];
+        y(i, c) = s == 0 ? static_cast<S>(part) : static_cast<S>(static_cast<P>(y(i, c)) + part);
       }
     }
   });

@@ -96,4 +96,12 @@ constexpr void add(C& context, Rows<const S> a, Rows<const S> b, Rows<S> y) {
   });
 }
 
+/// y = 1 - x
+template <class S, RowContext C>
+constexpr void complement(C& context, Rows<const S> x, Rows<S> y) {
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    for (Index c = 0; c < y.width; ++c) y(i, c) = static_cast<S>(1) - x(i, c);
+  });
+}
+
 }  // namespace coyote::inline v0

@@ -4,6 +4,7 @@
 #include "coyote/core/mixer.hpp"
 #include "coyote/operations/reference/activation.hpp"
 #include "coyote/operations/reference/linear.hpp"
+#include "coyote/operations/select.hpp"
 
 namespace coyote::inline v0 {
 
@@ -29,31 +30,34 @@ concept Selector = std::is_empty_v<T> && requires(Dimensions dims, const typenam
 ///     void visit(V&);
 ///     void score(Context&, const Batch&, Rows<const S> u, Rows<S> f, Saved&) const;
 ///     void backward(Context&, const Batch&, Rows<S> df, Rows<S> du, Write, Saved&) const;   // may change df
-///     double penalty(const Batch&, Rows<const S> f) const;                                  // added to the training loss
-///     void penalty_backward(const Batch&, Rows<const S> f, Rows<S> df) const;               // adds its gradient
+///     void penalise(Context&, const Batch&, Rows<const S> f) const;                         // adds to the auxiliary loss
+///     void penalise_backward(Context&, const Batch&, Rows<const S> f, Rows<S> df) const;    // adds its gradient
 ///     void pick(Context&, const Batch&, Rows<const S> f, Rows<unsigned char> picked) const; // inference: 1 = kept
-///     bool picks(S f) const;                                                                // causal selectors: one row
 ///
-/// A selector of sigmoid scores inherits all but the last two from SigmoidPicker.
+/// A causal selector picks the rows of a decoding step alike, as sequences of one row. A selector of sigmoid scores inherits all
+/// but the last from SigmoidPicker.
 template <class T, class Backend, class S>
 class Picker;
 
 /// How many rows of a sequence to keep: about its square root.
 struct SquareRootRows {
   /// ceil(sqrt(length))
-  static constexpr Index chosen(Index length) {
+  COYOTE_HOST_DEVICE static constexpr Index chosen(Index length) {
     Index root = 0;
     while (root * root < length) ++root;
     return root;
   }
-  static double target(Index length) { return std::sqrt(static_cast<double>(length)); }
+  COYOTE_HOST_DEVICE static double target(Index length) {
+    using std::sqrt;
+    return sqrt(static_cast<double>(length));
+  }
 };
 /// How many rows of a sequence to keep: K, or all of fewer.
 template <Index K>
 struct FixedRows {
   static_assert(K >= 1, "coyote: FixedRows<K> keeps at least one row");
-  static constexpr Index chosen(Index length) { return K < length ? K : length; }
-  static double target(Index length) { return static_cast<double>(chosen(length)); }
+  COYOTE_HOST_DEVICE static constexpr Index chosen(Index length) { return K < length ? K : length; }
+  COYOTE_HOST_DEVICE static double target(Index length) { return static_cast<double>(chosen(length)); }
 };
 
 /// What selectors with sigmoid scores have in common.
@@ -110,17 +114,11 @@ class SigmoidPicker {
     linear_backward<S>(context, batch, saved.u, weight_.view(), dscore, du, write, weight_.gradient, {});
   }
 
-  double penalty(const Batch& batch, Rows<const S> f) const {
-    double sum = 0;
-    for (Index s = 0; s < batch.sequences; ++s) sum += std::max(0.0, excess(batch, f, s));
-    return penalty_ * sum / static_cast<double>(batch.sequences);
+  void penalise(Context<Backend>& context, const Batch& batch, Rows<const S> f) const {
+    add_penalty<S, Rule>(context, batch, penalty_, f);
   }
-  void penalty_backward(const Batch& batch, Rows<const S> f, Rows<S> df) const {
-    for (Index s = 0; s < batch.sequences; ++s) {
-      if (!(excess(batch, f, s) > 0)) continue;
-      const auto slope = static_cast<S>(penalty_ / static_cast<double>(batch.sequences) / static_cast<double>(batch.size(s)));
-      for (Index i = batch.begin(s); i < batch.end(s); ++i) df(i, 0) += slope;
-    }
+  void penalise_backward(Context<Backend>& context, const Batch& batch, Rows<const S> f, Rows<S> df) const {
+    add_penalty_backward<S, Rule>(context, batch, penalty_, f, df);
   }
 
  private:
@@ -130,11 +128,6 @@ class SigmoidPicker {
     return {column.data, 1, column.rows};
   }
   static Rows<const S> as_row(const Matrix<S>& column) { return as_row(column.view()); }
-  static double excess(const Batch& batch, Rows<const S> f, Index s) {
-    double sum = 0;
-    for (Index i = batch.begin(s); i < batch.end(s); ++i) sum += static_cast<double>(f(i, 0));
-    return (sum - Rule::target(batch.size(s))) / static_cast<double>(batch.size(s));
-  }
 
   Path path_;
   double penalty_;

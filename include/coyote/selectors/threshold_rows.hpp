@@ -25,10 +25,9 @@ class Picker<ThresholdRows<Rule>, Backend, S> : public SigmoidPicker<Rule, Backe
   Picker(Dimensions dims, const typename ThresholdRows<Rule>::Options& options, Path path)
       : Base(dims, options, path), threshold_(options.threshold) {}
 
-  void pick(Context<Backend>&, const Batch& batch, Rows<const S> f, Rows<unsigned char> picked) const {
-    for (Index i = 0; i < batch.rows(); ++i) picked(i, 0) = picks(f(i, 0));
+  void pick(Context<Backend>& context, const Batch&, Rows<const S> f, Rows<unsigned char> picked) const {
+    pick_above<S>(context, threshold_, f, picked);
   }
-  bool picks(S f) const { return static_cast<double>(f) >= threshold_; }
   double threshold() const { return threshold_; }
   /// For a threshold calibrated after training.
   void set_threshold(double threshold) { threshold_ = threshold; }

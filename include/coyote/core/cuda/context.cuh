@@ -50,7 +50,8 @@ struct Sequences {
     return offsets != nullptr ? offsets[s + 1] - offsets[s] : length;
   }
   __host__ __device__ std::int32_t position(std::int64_t row) const {
-    return positions != nullptr ? positions[row] : static_cast<std::int32_t>(static_cast<std::uint32_t>(row) % static_cast<std::uint32_t>(length));
+    return positions != nullptr ? positions[row]
+                                : static_cast<std::int32_t>(static_cast<std::uint32_t>(row) % static_cast<std::uint32_t>(length));
   }
 };
 
@@ -174,6 +175,15 @@ class Context<Cuda> : public ContextBase {
   }
   void forget_numbers() { numbers_on_device_ = false; }
 
+  /// Says that `copy` holds the `size` parameters at `values` rounded to bf16, until it says otherwise.
+  void use_rounded(const float* values, Index size, const bf16* copy) { rounded_ = {values, size, copy}; }
+  /// The rounded copy of a matrix of parameters; no data when there is none, or its rows do not lie on 16 bytes.
+  Rows<const bf16> rounded(Rows<const float> m) const {
+    const Index at = m.data - rounded_.values;
+    const bool known = rounded_.copy != nullptr && at >= 0 && at < rounded_.size && at % 8 == 0 && m.stride % 8 == 0;
+    return known ? Rows<const bf16>(rounded_.copy + at, m.rows, m.width, m.stride) : Rows<const bf16>();
+  }
+
   DeviceArena& arena() { return arena_; }
 
   /// The largest number of bytes of activations and scratch in use so far.
@@ -242,7 +252,20 @@ class Context<Cuda> : public ContextBase {
   std::unique_ptr<Resources> resources_;
   DeviceArena arena_;  // goes before the stream
   bool fetched_ = false, numbers_on_device_ = false;
+  struct {
+    const float* values = nullptr;
+    Index size = 0;
+    const bf16* copy = nullptr;
+  } rounded_;
 };
+
+/// On the device that is current.
+template <>
+inline Context<Cuda> make_context<Cuda>() {
+  DeviceNumber device;
+  COYOTE_CUDA_CHECK(cudaGetDevice(&device.value));
+  return Context<Cuda>(device);
+}
 
 inline cuda::Result::operator double() const { return context_->fetch(slot_); }
 inline double* cuda::Result::data() const { return context_->slot(slot_); }

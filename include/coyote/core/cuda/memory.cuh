@@ -36,6 +36,7 @@ class DeviceArray {
     if (size == 0) return;
     COYOTE_CUDA_CHECK(cudaMalloc(&data_, bytes()));
     COYOTE_CUDA_CHECK(cudaMemset(data_, 0, bytes()));
+    COYOTE_CUDA_CHECK(cudaStreamSynchronize(nullptr));  // a context's stream does not wait for it
   }
   /// A copy of `size` elements of the host's.
   DeviceArray(const T* host, Index size) : DeviceArray(size) { upload(host); }
@@ -51,11 +52,19 @@ class DeviceArray {
   const T* data() const { return data_; }
   Index size() const { return size_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }
-  /// Copies all elements; both wait for what the device has been told before.
+  /// Copies all elements; both wait for what the device has been told before, and until the copy is done.
   void upload(const T* host) {
     if (size_ == 0) return;
     COYOTE_CUDA_CHECK(cudaDeviceSynchronize());
     COYOTE_CUDA_CHECK(cudaMemcpy(data_, host, bytes(), cudaMemcpyHostToDevice));
+    COYOTE_CUDA_CHECK(cudaStreamSynchronize(nullptr));  // small copies come back before they have arrived
+  }
+  /// Copies another array of the same size, and waits until that is done.
+  void copy(const DeviceArray& other) {
+    if (size_ == 0) return;
+    COYOTE_CUDA_CHECK(cudaDeviceSynchronize());
+    COYOTE_CUDA_CHECK(cudaMemcpy(data_, other.data_, bytes(), cudaMemcpyDeviceToDevice));
+    COYOTE_CUDA_CHECK(cudaStreamSynchronize(nullptr));
   }
   void download(T* host) const {
     if (size_ == 0) return;

@@ -33,7 +33,7 @@ template <class T>
 __global__ void __launch_bounds__(256)
     adamw_kernel(AdamWNumbers n, const StepNumbers* device_numbers, double clip, const double* loss, const double* squares,
                  bool decays, Index count, const T* gradients, T* values, T* first, T* second) {
-  __shared__ float shared[4];
+  __shared__ float shared[5];
   __shared__ bool finite;
   if (threadIdx.x == 0) {
     if (device_numbers != nullptr) {
@@ -46,12 +46,13 @@ __global__ void __launch_bounds__(256)
     shared[1] = static_cast<float>(1 / (1 - pow(n.beta1, t)));
     shared[2] = static_cast<float>(1 / (1 - pow(n.beta2, t)));
     shared[3] = static_cast<float>(decays ? 1 - n.rate * n.weight_decay : 1.0);
+    shared[4] = static_cast<float>(n.rate);
   }
   __syncthreads();
   const Index at = (Index{blockIdx.x} * 256 + threadIdx.x) * 4;
   if (!finite || at >= count) return;
-  const float scale = shared[0], correction1 = shared[1], correction2 = shared[2], keep = shared[3];
-  const float b1 = static_cast<float>(n.beta1), b2 = static_cast<float>(n.beta2), step = static_cast<float>(n.rate);
+  const float scale = shared[0], correction1 = shared[1], correction2 = shared[2], keep = shared[3], step = shared[4];
+  const float b1 = static_cast<float>(n.beta1), b2 = static_cast<float>(n.beta2);
   const float epsilon = static_cast<float>(n.epsilon);
   const auto read = [&](const T* from) { return *reinterpret_cast<const float4*>(from + at); };
   float4 g = read(gradients), w = read(values), m = read(first), v = read(second);

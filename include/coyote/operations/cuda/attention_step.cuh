@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/core/cuda/resident.cuh"
+#include "coyote/operations/attention_state.hpp"
 #include "coyote/operations/cuda/attention_walk.cuh"
 
 namespace coyote::inline v0 {
@@ -188,6 +190,21 @@ void attention_step(Context<Cuda>& context, const cuda::StepIndex& index, Index 
   cuda::step_join<S><<<joins, 128, 0, context.stream()>>>(position, capacity, static_cast<int>(heads), width,
                                                           static_cast<int>(parts), softmaxes.data, sums.data, y);
   COYOTE_CUDA_CHECK_LAUNCH("step_join");
+}
+
+/// One decoding step of attention: attention_enter and attention_step. See the host's.
+template <class S, AttentionPattern Pattern, AttentionPattern Kept = Pattern>
+void attention_decode(Context<Cuda>& context, const Step& at, Index heads, float scale, Rows<const S> q, Rows<const S> k,
+                      Rows<const S> v, Rows<float> keys, Rows<float> values, Rows<Token> tokens, Rows<std::int32_t> index,
+                      Rows<S> y) {
+  if (q.empty()) return;
+  const auto frame = context.frame();
+  const ResidentStep<Cuda> resident(context, at);
+  const DeviceStep& now = *static_cast<const Step&>(resident).device;
+  const Index rows = keys.rows / q.rows;
+  attention_enter<S, Pattern>(context, now.position, rows, k, v, now.tokens, keys, values, tokens, index);
+  attention_step<S, Kept>(context, cuda::StepIndex{index.width > 0 ? index.data : nullptr, index.stride}, rows, now.position,
+                          heads, scale, q, keys, values, y);
 }
 
 }  // namespace coyote::inline v0

@@ -86,34 +86,33 @@ __global__ void __launch_bounds__(row_threads)
   bool incoming = sorted.continues(first);
   Token token = sorted.tokens[first];
   const auto flush = [&] {
-    float* to = incoming ? sums.row(2 * chunk) + column : dtable.row(token) + column;
-    if (!incoming) {
-      const Pack<N> before = load<N>(static_cast<const float*>(to));
-#pragma unroll
-      for (int i = 0; i < N; ++i) sum[i] += before[i];
+    if (incoming) {
+      store<N>(sums.row(2 * chunk) + column, sum);
+    } else {
+      add_alone<N>(dtable.row(token) + column, sum);
     }
-    store<N>(to, sum);
   };
   for (std::int32_t e = first; e < last; e += together) {
-    Pack<N> values[together];
+    RawPack<N, S> raw[together];
     Token tokens[together];
 #pragma unroll
     for (int u = 0; u < together; ++u) {
       const std::int32_t place = e + u < last ? e + u : last - 1;
       tokens[u] = sorted.tokens[place];
-      values[u] = load<N>(dy.row(sorted.rows[place]) + column);
+      raw[u] = load_raw<N>(dy.row(sorted.rows[place]) + column);
     }
 #pragma unroll
     for (int u = 0; u < together; ++u) {
       if (e + u >= last) break;
+      const Pack<N> values = raw[u].floats();
       if (tokens[u] != token) {
         flush();
         incoming = false;
         token = tokens[u];
-        sum = values[u];
+        sum = values;
       } else {
 #pragma unroll
-        for (int i = 0; i < N; ++i) sum[i] += values[u][i];
+        for (int i = 0; i < N; ++i) sum[i] += values[i];
       }
     }
   }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/operations/cuda/column_sums.cuh"
 #include "coyote/operations/cuda/product.cuh"
-#include "coyote/operations/cuda/sums.cuh"
 
 namespace coyote::inline v0 {
 namespace cuda {
@@ -20,38 +20,27 @@ __global__ void __launch_bounds__(256)
       __floats2bfloat162_rn(c < width ? row[c] : 0.0f, c + 1 < width ? row[c + 1] : 0.0f);
 }
 
-/// y[i, c] += bias[position of row i, c]
-template <class S>
-__global__ void __launch_bounds__(256)
-    add_position_bias_kernel(Sequences sequences, const float* bias, Index bias_stride, S* y, Index stride, Index width) {
-  const Index at = Index{blockIdx.x} * 256 + threadIdx.x, row = at / width, c = at % width;
-  if (row >= sequences.rows) return;
-  S& to = y[row * stride + c];
-  to = from_float<S>(to_float(to) + bias[sequences.position(row) * bias_stride + c]);
-}
-/// dbias[position, c] += the sum of dy at that position, over sequences in order
-template <class S>
-__global__ void __launch_bounds__(256)
-    position_bias_gradient_kernel(Sequences sequences, const S* dy, Index stride, Index width, float* dbias, Index bias_stride) {
-  const Index at = Index{blockIdx.x} * 256 + threadIdx.x, position = at / width, c = at % width;
-  if (position >= sequences.length) return;
-  float sum = 0;
-  for (std::int32_t s = 0; s < sequences.sequences; ++s) {
-    if (position < sequences.size(s)) sum += to_float(dy[(sequences.begin(s) + position) * stride + c]);
+/// bias[position of the row]
+struct PositionBiasRow {
+  Sequences sequences;
+  Rows<const float> bias;
+  template <int N>
+  __device__ Pack<N> operator()(std::int32_t row, std::int32_t column) const {
+    return load<N>(bias.row(sequences.position(row)) + column);
   }
-  dbias[position * bias_stride + c] += sum;
-}
+};
 
 }  // namespace COYOTE_CUDA_ARCHITECTURES
 
-/// A matrix of float parameters in the type that products read: itself, or a rounded copy in the current frame, whose rows
-/// begin on boundaries of 16 bytes.
+/// A matrix of float parameters in the type that products read: itself, the copy that a model made of all its parameters, or a
+/// rounded copy in the current frame, whose rows begin on boundaries of 16 bytes.
 template <class S>
 Rows<const S> in_type(Context<Cuda>& context, Rows<const float> m) {
   if constexpr (std::is_same_v<S, float>) {
     return m;
   } else {
-    Rows<bf16> copy = context.make<bf16>(m.rows, round_up(m.width, 8));
+    if (const Rows<const bf16> copy = context.rounded(m); copy.data != nullptr) return copy;
+    const Rows<bf16> copy = context.make<bf16>(m.rows, round_up(m.width, 8));
     const Index pairs = copy.rows * copy.width / 2;
     if (pairs > 0) {
       round_kernel<<<static_cast<unsigned>(ceil_div(pairs, 256)), 256, 0, context.stream()>>>(m.data, m.stride, m.rows, m.width,
@@ -72,15 +61,32 @@ bool suits_blas(Operand<T> a, Operand<T> b, Rows<C> c, Index depth) {
 /// dbias += the sum of dy over the rows that share a bias.
 template <class S>
 void add_bias_gradient(Context<Cuda>& context, const Batch& batch, Rows<const S> dy, Rows<float> dbias) {
-  if (dbias.rows == 1) return add_column_sums<S>(context, dy, dbias);
-  if (dbias.rows == 0 || dy.empty()) return;
-  const Index elements = batch.length * dy.width;
-  position_bias_gradient_kernel<S><<<static_cast<unsigned>(ceil_div(elements, 256)), 256, 0, context.stream()>>>(
-      sequences_of(batch), dy.data, dy.stride, dy.width, dbias.data, dbias.stride);
-  COYOTE_CUDA_CHECK_LAUNCH("position_bias_gradient");
+  if (dbias.rows == 1) sum_rows<S>(context, dy.rows, SameRow<S>{dy}, dbias, dy);
+  if (dbias.rows > 1) sum_positions<S>(context, batch, SameRow<S>{dy}, dbias, dy);
 }
 
 }  // namespace cuda
+
+/// While it lives, bf16 products find the parameters of a store rounded once, not anew in every product. The copy lies in the
+/// current frame.
+template <class S>
+class RoundedParameters<S, Cuda> {
+ public:
+  RoundedParameters(Context<Cuda>& context, const ParameterStore<float, Cuda>& store) : context_(context) {
+    if constexpr (std::is_same_v<S, bf16>) {
+      const Index size = store.values().size(), columns = 16;  // the store pads every parameter to a multiple of it
+      const Rows<bf16> copy = context.make<bf16>(size / columns, columns);
+      cuda::map_rows(context, cuda::SameRow<float>{{store.values().data(), size / columns, columns}}, Write::overwrite, copy);
+      context.use_rounded(store.values().data(), size, copy.data);
+    }
+  }
+  RoundedParameters(const RoundedParameters&) = delete;
+  RoundedParameters& operator=(const RoundedParameters&) = delete;
+  ~RoundedParameters() { context_.use_rounded(nullptr, 0, nullptr); }
+
+ private:
+  Context<Cuda>& context_;
+};
 
 /// y[i, :] = x[i, :] weight + bias. weight [in, out] in float; bias 0, 1 or at least `length` rows. bf16 activations multiply
 /// by the weights rounded to bf16; sums are in float, and float products are exact ones (no TF32).
@@ -102,9 +108,7 @@ void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<co
                                x.width, false);
   }
   if (bias.rows > 1) {
-    add_position_bias_kernel<S><<<static_cast<unsigned>(ceil_div(y.rows * y.width, 256)), 256, 0, context.stream()>>>(
-        sequences_of(batch), bias.data, bias.stride, y.data, y.stride, y.width);
-    COYOTE_CUDA_CHECK_LAUNCH("add_position_bias");
+    map_rows(context, PositionBiasRow{sequences_of(batch), bias}, Write::add, y, bias);
   }
 }
 

@@ -92,6 +92,25 @@ __device__ void store(S* to, const Pack<N>& pack) {
   for (int w = 0; w < raw.words; ++w) reinterpret_cast<typename RawPack<N, S>::Word*>(to)[w] = raw.word[w];
 }
 
+/// to += pack, where no other thread of the kernel adds: a reduction in memory, for which nobody waits.
+template <int N>
+__device__ void add_alone(float* to, const Pack<N>& pack) {
+#if __CUDA_ARCH__ >= 900
+  constexpr bool vectors = N % 4 == 0;
+#else
+  constexpr bool vectors = N == 0;
+#endif
+  if constexpr (vectors) {
+#pragma unroll
+    for (int i = 0; i < N; i += 4) {
+      atomicAdd(reinterpret_cast<float4*>(to + i), float4{pack[i], pack[i + 1], pack[i + 2], pack[i + 3]});
+    }
+  } else {
+#pragma unroll
+    for (int i = 0; i < N; ++i) atomicAdd(to + i, pack[i]);
+  }
+}
+
 /// Can N neighbours be read at once from every column that is a multiple of N, of every row? Absent views can.
 template <int N, class T>
 bool reads_packs(Rows<T> view) {

@@ -82,4 +82,11 @@ void rotate(Context<Cuda>& context, const Batch& batch, Index heads, Index base,
   }
 }
 
+/// Rotates a decoding step's row of every sequence.
+template <class S>
+void rotate_step(Context<Cuda>& context, const Step& at, Index heads, Index base, Rows<S> x) {
+  rotate<S>(context, Batch{.sequences = x.rows, .length = 1}, heads, base, at.position, false, x,
+            at.device == nullptr ? nullptr : at.device->position);
+}
+
 }  // namespace coyote::inline v0

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "coyote/core/cuda/context.cuh"
+#include "coyote/core/cuda/storage.cuh"
 #include "coyote/operations/cuda/pack.cuh"
 #include "coyote/operations/rowwise.hpp"
 
@@ -74,15 +75,20 @@ void launch_map_rows(Context<Cuda>& context, const F& f, Write write, Rows<S> y)
   COYOTE_CUDA_CHECK_LAUNCH("map_rows");
 }
 
-/// Calls use(N), a constant: the packs in which `width` columns of all `views` can be read and written, as wide as they allow.
-template <class S, class Use, class... Views>
-void with_packs(Index width, Use&& use, Views... views) {
-  constexpr int N = pack_size<S>;
+/// Calls use(N), a constant, for packs of `Bytes` bytes of type S, if `width` columns of all `views` can be read and written in
+/// them, or else for single elements.
+template <class S, int Bytes, class Use, class... Views>
+void with_packs_of(Index width, Use&& use, Views... views) {
+  constexpr int N = Bytes / static_cast<int>(sizeof(S));
   if (width % N == 0 && (reads_packs<N>(views) && ...)) {
     use(std::integral_constant<int, N>{});
   } else {
     use(std::integral_constant<int, 1>{});
   }
+}
+template <class S, class Use, class... Views>
+void with_packs(Index width, Use&& use, Views... views) {
+  with_packs_of<S, 16>(width, use, views...);
 }
 
 /// y (=|+=) f, which reads rows of `views`.
@@ -151,13 +157,9 @@ struct Product {
 struct Total {
   __device__ float operator()(float a, float b) const { return a + b; }
 };
-struct Zero {
-  template <int N>
-  __device__ Pack<N> operator()(std::int32_t, std::int32_t) const {
-    return make_pack<N>([](int) { return 0.0f; });
-  }
+struct Complement {
+  __device__ float operator()(float x) const { return 1.0f - x; }
 };
-
 }  // namespace cuda::inline COYOTE_CUDA_ARCHITECTURES
 
 /// y = x
@@ -192,6 +194,12 @@ void multiply(Context<Cuda>& context, Rows<const S> a, Rows<const S> b, Rows<S> 
 template <class S>
 void add(Context<Cuda>& context, Rows<const S> a, Rows<const S> b, Rows<S> y) {
   cuda::map_elements(context, cuda::Total{}, Write::overwrite, y, a, b);
+}
+
+/// y = 1 - x
+template <class S>
+void complement(Context<Cuda>& context, Rows<const S> x, Rows<S> y) {
+  cuda::map_elements(context, cuda::Complement{}, Write::overwrite, y, x);
 }
 
 }  // namespace coyote::inline v0

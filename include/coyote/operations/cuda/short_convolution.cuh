@@ -15,12 +15,18 @@ namespace cuda::inline COYOTE_CUDA_ARCHITECTURES {
 struct ShortConvolutionTuning {
   int pack_bytes;  ///< of a thread's channels
   int rows;        ///< that a thread reads at once
+  int blocks;      ///< that stay on a multiprocessor together
   friend constexpr bool operator==(ShortConvolutionTuning, ShortConvolutionTuning) = default;
+
+  /// The same where channels can only be read one by one.
+  constexpr ShortConvolutionTuning narrow() const { return {0, 4, 4}; }
 };
 struct ChooseShortConvolutionTuning {
-  static constexpr ShortConvolutionTuning forward(Index taps) { return {16, taps <= 4 ? 8 : 4}; }
+  static constexpr ShortConvolutionTuning forward(Index taps, bool gated) { return {16, taps <= 4 ? 8 : 4, gated ? 1 : 2}; }
   /// Taps' gradients and the window of gradients share the registers.
-  static constexpr ShortConvolutionTuning backward(Index taps) { return {taps <= 4 ? 8 : 4, taps <= 4 ? 8 : 4}; }
+  static constexpr ShortConvolutionTuning backward(Index taps, bool gated) {
+    return {taps <= 4 ? 8 : 4, taps <= 4 ? 8 : 4, gated ? 1 : 1};
+  }
 };
 
 /// Most taps that stay in registers.
@@ -56,8 +62,8 @@ struct ShortConvolutionProblem {
 };
 
 /// K taps: every thread makes `Run` rows of N channels.
-template <int K, int N, int Run, bool Gated, class S>
-__global__ void __launch_bounds__(row_threads) short_convolution_kernel(ShortConvolutionProblem<S> problem, Rows<S> y) {
+template <int K, int N, int Run, int Blocks, bool Gated, class S>
+__global__ void __launch_bounds__(row_threads, Blocks) short_convolution_kernel(ShortConvolutionProblem<S> problem, Rows<S> y) {
   const Index column = Index{blockIdx.y * blockDim.x + threadIdx.x} * N;
   const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y) * Run;
   const std::int64_t rows = y.rows;
@@ -159,8 +165,8 @@ struct ShortConvolutionGradients {
 /// Every thread walks over `turns` runs of `Run` rows, from the last row to the first, with a window of the gradients of the rows
 /// behind: dx[i] = sum_k taps[k] dc[i + k] and dtaps[k] += x[i] dc[i + k], dc = dy * gate. Blocks leave their sums for taps and
 /// bias in partial.row(blockIdx.x).
-template <int K, int N, int Run, bool Gated, class S>
-__global__ void __launch_bounds__(row_threads)
+template <int K, int N, int Run, int Blocks, bool Gated, class S>
+__global__ void __launch_bounds__(row_threads, Blocks)
     short_convolution_backward_kernel(ShortConvolutionProblem<S> problem, ShortConvolutionGradients<S> gradients, int turns,
                                       Rows<float> partial) {
   __shared__ float shared[row_threads * N];
@@ -370,65 +376,44 @@ struct ShortTapGradient {
   }
 };
 
-/// Calls use(N), a constant, for packs of `bytes` bytes where `width` columns of all views allow them.
-template <class S, int Bytes, class Use, class... Views>
-void with_packs_of(Index width, Use&& use, Views... views) {
-  constexpr int N = Bytes / static_cast<int>(sizeof(S));
-  if (width % N == 0 && (reads_packs<N>(views) && ...)) {
-    use(std::integral_constant<int, N>{});
-  } else {
-    use(std::integral_constant<int, 1>{});
-  }
-}
-
 /// How a block of the backward kernel lies: at most 32 packs wide, so that its sums are of many rows.
 inline dim3 sum_block(Index packs) {
   const auto x = static_cast<unsigned>(std::min<Index>(packs, 32));
   return {x, row_threads / x};
 }
 
-template <int K, class S>
+template <int K, bool Gated, ShortConvolutionTuning Tuning, class S>
 void launch_short_convolution(Context<Cuda>& context, const ShortConvolutionProblem<S>& problem, Rows<S> y) {
-  constexpr ShortConvolutionTuning tuning = ChooseShortConvolutionTuning::forward(K);
-  with_packs_of<S, tuning.pack_bytes>(
+  with_packs_of<S, Tuning.pack_bytes>(
       y.width,
       [&](auto n) {
+        constexpr ShortConvolutionTuning tuning = n() == 1 ? Tuning.narrow() : Tuning;
         const Index packs = y.width / n();
-        const dim3 block = row_block(packs), grid = row_grid(ceil_div(y.rows, tuning.rows), packs);
-        if (problem.gate.rows > 0) {
-          short_convolution_kernel<K, n(), tuning.rows, true><<<grid, block, 0, context.stream()>>>(problem, y);
-        } else {
-          short_convolution_kernel<K, n(), tuning.rows, false><<<grid, block, 0, context.stream()>>>(problem, y);
-        }
+        short_convolution_kernel<K, n(), tuning.rows, tuning.blocks, Gated>
+            <<<row_grid(ceil_div(y.rows, tuning.rows), packs), row_block(packs), 0, context.stream()>>>(problem, y);
         COYOTE_CUDA_CHECK_LAUNCH("short_convolution");
       },
       y, problem.x, problem.taps, problem.bias, problem.gate);
 }
 
-template <int K, class S>
+template <int K, bool Gated, ShortConvolutionTuning Tuning, class S>
 void launch_short_convolution_backward(Context<Cuda>& context, const ShortConvolutionProblem<S>& problem,
                                        const ShortConvolutionGradients<S>& gradients, Rows<float> dtaps, Rows<float> dbias) {
-  constexpr ShortConvolutionTuning tuning = ChooseShortConvolutionTuning::backward(K);
-  with_packs_of<S, tuning.pack_bytes>(
+  with_packs_of<S, Tuning.pack_bytes>(
       problem.x.width,
       [&](auto n) {
+        constexpr ShortConvolutionTuning tuning = n() == 1 ? Tuning.narrow() : Tuning;
         const Index packs = problem.x.width / n();
         const dim3 block = sum_block(packs);
-        // Long walks make few partial sums; as many as keep some six hundred threads busy on each of 132 multiprocessors.
+        // Long walks make few partial sums: as long as all multiprocessors have their blocks, and at most 32 runs.
         const Index columns = ceil_div(packs, block.x), runs = ceil_div(problem.x.rows, tuning.rows);
-        const Index turns = std::clamp<Index>(runs * packs / (600 * 132), 1, 32);
+        const Index threads = Index{tuning.blocks} * row_threads * context.limits().multiprocessors;
+        const Index turns = std::clamp<Index>(runs * packs / threads, 1, 32);
         const Index blocks = ceil_div(runs, turns * block.y);
         const Rows<float> partial = gradients.sums ? context.make<float>(blocks, (K + 1) * problem.x.width) : Rows<float>();
         const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(columns));
-        const auto launch = [&](auto gated) {
-          short_convolution_backward_kernel<K, n(), tuning.rows, gated()>
-              <<<grid, block, 0, context.stream()>>>(problem, gradients, static_cast<int>(turns), partial);
-        };
-        if (problem.gate.rows > 0) {
-          launch(std::true_type{});
-        } else {
-          launch(std::false_type{});
-        }
+        short_convolution_backward_kernel<K, n(), tuning.rows, tuning.blocks, Gated>
+            <<<grid, block, 0, context.stream()>>>(problem, gradients, static_cast<int>(turns), partial);
         COYOTE_CUDA_CHECK_LAUNCH("short_convolution_backward");
         if (!gradients.sums) return;
         if (dtaps.rows > 0) {
@@ -440,18 +425,6 @@ void launch_short_convolution_backward(Context<Cuda>& context, const ShortConvol
       problem.x, problem.taps, problem.bias, problem.gate, gradients.dy, gradients.dx, gradients.dgate);
 }
 
-/// Calls use(K), a constant, if `taps` of them stay in registers; says whether it did.
-template <int K = 1, class Use>
-bool with_short_taps(Index taps, Use&& use) {
-  if constexpr (K > most_short_taps) {
-    return false;
-  } else {
-    if (taps != K) return with_short_taps<K + 1>(taps, use);
-    use(std::integral_constant<int, K>{});
-    return true;
-  }
-}
-
 }  // namespace cuda::inline COYOTE_CUDA_ARCHITECTURES
 
 /// y[i] = sum_{k = 0 .. min(i, K-1)} taps[k] x[i-k] + bias, times gate[i] when there is one. Floor: x, gate and y once.
@@ -461,7 +434,11 @@ void short_convolution(Context<Cuda>& context, const Batch& batch, Rows<const S>
   if (y.empty()) return;
   const cuda::ShortConvolutionProblem<S> problem{cuda::sequences_of(batch), x, taps, bias, gate};
   if constexpr (K >= 1 && K <= cuda::most_short_taps) {
-    cuda::launch_short_convolution<static_cast<int>(K)>(context, problem, y);
+    const auto launch = [&]<bool Gated>(std::bool_constant<Gated>) {
+      cuda::launch_short_convolution<static_cast<int>(K), Gated, cuda::ChooseShortConvolutionTuning::forward(K, Gated)>(
+          context, problem, y);
+    };
+    gate.rows > 0 ? launch(std::true_type{}) : launch(std::false_type{});
   } else {
     cuda::map_rows(context, cuda::ConvolvedRow<S>{problem}, Write::overwrite, y, x, taps, bias, gate);
   }
@@ -480,8 +457,12 @@ void short_convolution_backward(Context<Cuda>& context, const Batch& batch, Rows
   const Rows<float> one_dbias = dbias.rows == 1 ? dbias : Rows<float>();
   if (write == Write::none) dx = {};
   if constexpr (K >= 1 && K <= cuda::most_short_taps) {
-    cuda::launch_short_convolution_backward<static_cast<int>(K), S>(
-        context, problem, {dy, dx, write, dgate, dtaps.rows > 0 || one_dbias.rows > 0}, dtaps, one_dbias);
+    const auto launch = [&]<bool Gated>(std::bool_constant<Gated>) {
+      cuda::launch_short_convolution_backward<static_cast<int>(K), Gated, cuda::ChooseShortConvolutionTuning::backward(K, Gated),
+                                              S>(context, problem, {dy, dx, write, dgate, dtaps.rows > 0 || one_dbias.rows > 0},
+                                                 dtaps, one_dbias);
+    };
+    gate.rows > 0 ? launch(std::true_type{}) : launch(std::false_type{});
   } else {
     const cuda::ShortConvolutionProblem<S> before_gate{problem.sequences, x, taps, bias, {}};
     if (gate.rows > 0) {
