@@ -280,6 +280,25 @@ TEST_CASE_TEMPLATE("runs agree bit by bit", S, float, bf16) {
   }
 }
 
+// Every kernel once at shapes just beyond an edge: for compute-sanitizer, with -tc="small shapes*".
+TEST_CASE("small shapes of every kernel") {
+  for (const Wrap wrap : {Wrap::causal, Wrap::cyclic}) {
+    agrees<float>({.sizes = {3, 9}, .wrap = wrap, .bias_rows = 2});
+    agrees<bf16>({.sizes = {3, 9}, .wrap = wrap});
+    agrees<float>({.sizes = {65, 3}, .width = 1, .wrap = wrap, .bias_rows = 2});
+    agrees<bf16>({.sizes = {65, 3}, .width = 9, .wrap = wrap});
+  }
+  for (const Index n : {129, 257, 513, 1025, 2049, 4097}) agrees<float>({.sizes = {n}, .width = 1});
+  agrees<float>({.sizes = {8193}, .width = 1, .gated = false});
+  agrees<float>({.sizes = {16385}, .width = 1, .gated = false});
+  agrees<bf16>({.sizes = {260, 1}, .width = 9});
+  agrees<bf16>({.sizes = {513, 1}, .width = 1});
+  agrees<bf16>({.sizes = std::vector<Index>(33, 513), .width = 1, .gated = false});
+  agrees<bf16>({.sizes = std::vector<Index>(33, 1030), .width = 1, .gated = false});
+  agrees<bf16>({.sizes = std::vector<Index>(33, 200), .width = 1, .wrap = Wrap::cyclic, .gated = false});
+  channel_major_agrees<bf16>(33, 1, 130);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {

@@ -150,7 +150,8 @@ class Transforms {
     plan.block = plan.log;
     if (plan.log > Most || (plan.log > block_log && bytes(plan.log) > context_.limits().shared_memory)) {
       plan.block = block_log;
-      plan.passes = (plan.log - block_log + 4) / 5;
+      const int above = plan.log - block_log;
+      plan.passes = above <= 8 ? 1 : (above + 4) / 5;
     }
     return plan;
   }
@@ -264,6 +265,7 @@ class Transforms {
   template <bool Down>
   void launch_pass(const TransformPlan& plan, const Lines& lines, Index channels, int level, int levels, const Values& rows,
                    bool as_lags, Complex* z) {
+    if (levels > 5) return launch_wide_pass<Down>(plan, lines, channels, levels, rows, as_lags, z);
     const Index butterflies = (lines.sequences * channels) << (plan.log - levels);
     const auto launch = [&](auto p, auto real) {
       pass_kernel<p(), real(), Down><<<static_cast<unsigned>(ceil_div(butterflies, 256)), 256, 0, context_.stream()>>>(
@@ -283,6 +285,20 @@ class Transforms {
       with_levels(std::false_type{});
     }
   }
+  template <bool Down>
+  void launch_wide_pass(const TransformPlan& plan, const Lines& lines, Index channels, int levels, const Values& rows,
+                        bool as_lags, Complex* z) {
+    const auto launch = [&](auto q) {
+      const Index blocks = (lines.sequences * channels) << (plan.log - 12);
+      wide_pass_kernel<q(), Down><<<static_cast<unsigned>(blocks), 256, 0, context_.stream()>>>(lines, static_cast<int>(channels),
+                                                                                                plan.log, rows, as_lags, z);
+      COYOTE_CUDA_CHECK_LAUNCH("wide_pass_kernel");
+    };
+    if (levels == 6) launch(std::integral_constant<int, 2>{});
+    if (levels == 7) launch(std::integral_constant<int, 3>{});
+    if (levels == 8) launch(std::integral_constant<int, 4>{});
+  }
+
   Context<Cuda>& context_;
   Lines lines_;
   Index width_;
