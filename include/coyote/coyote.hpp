@@ -45,6 +45,7 @@
 #include "coyote/mixers/short_conv.hpp"
 #include "coyote/mixers/token_shift.hpp"
 #include "coyote/mixers/wkv.hpp"
+#include "coyote/models/decoder.hpp"
 #include "coyote/models/language_model.hpp"
 #include "coyote/models/model.hpp"
 #include "coyote/operations/cpu/operations.hpp"

@@ -202,7 +202,7 @@ class Resident {
   constexpr operator const Batch&() const { return batch_; }
 
  private:
-  const Batch& batch_;
+  Batch batch_;
 };
 
 /// The same for a decoding step.
@@ -213,7 +213,7 @@ class ResidentStep {
   constexpr operator const Step&() const { return step_; }
 
  private:
-  const Step& step_;
+  Step step_;
 };
 
 /// The type of an activation that a layer keeps: owning on Reference, a view into the arena elsewhere.

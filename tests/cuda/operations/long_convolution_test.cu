@@ -206,9 +206,10 @@ TEST_CASE("many equal sequences") {
   for (const Index n : {129, 250, 256, 300, 512, 640, 1000, 1024, 1100, 2047, 2048})
     agrees<bf16>({.sizes = std::vector<Index>(64, n)});
   agrees<bf16>({.sizes = std::vector<Index>(33, 520), .width = 9});
-  agrees<bf16>({.sizes = std::vector<Index>(130, 400), .width = 150, .write = Write::add});
+  agrees<bf16>({.sizes = std::vector<Index>(130, 400), .width = 20, .write = Write::add});
+  agrees<bf16>({.sizes = std::vector<Index>(9, 70), .width = 150, .write = Write::add});
   agrees<bf16>({.sizes = std::vector<Index>(40, 500), .width = 2, .wrap = Wrap::cyclic});
-  agrees<bf16>({.sizes = std::vector<Index>(40, 4500), .width = 2});
+  agrees<bf16>({.sizes = std::vector<Index>(40, 4500), .width = 1});
   agrees<float>({.sizes = std::vector<Index>(40, 300), .width = 70});
 }
 
@@ -277,6 +278,25 @@ TEST_CASE_TEMPLATE("runs agree bit by bit", S, float, bf16) {
     CHECK(error(one.dtaps, two.dtaps) == 0);
     CHECK(error(one.dbias, two.dbias) == 0);
   }
+}
+
+// Every kernel once at shapes just beyond an edge: for compute-sanitizer, with -tc="small shapes*".
+TEST_CASE("small shapes of every kernel") {
+  for (const Wrap wrap : {Wrap::causal, Wrap::cyclic}) {
+    agrees<float>({.sizes = {3, 9}, .wrap = wrap, .bias_rows = 2});
+    agrees<bf16>({.sizes = {3, 9}, .wrap = wrap});
+    agrees<float>({.sizes = {65, 3}, .width = 1, .wrap = wrap, .bias_rows = 2});
+    agrees<bf16>({.sizes = {65, 3}, .width = 9, .wrap = wrap});
+  }
+  for (const Index n : {129, 257, 513, 1025, 2049, 4097}) agrees<float>({.sizes = {n}, .width = 1});
+  agrees<float>({.sizes = {8193}, .width = 1, .gated = false});
+  agrees<float>({.sizes = {16385}, .width = 1, .gated = false});
+  agrees<bf16>({.sizes = {260, 1}, .width = 9});
+  agrees<bf16>({.sizes = {513, 1}, .width = 1});
+  agrees<bf16>({.sizes = std::vector<Index>(33, 513), .width = 1, .gated = false});
+  agrees<bf16>({.sizes = std::vector<Index>(33, 1030), .width = 1, .gated = false});
+  agrees<bf16>({.sizes = std::vector<Index>(33, 200), .width = 1, .wrap = Wrap::cyclic, .gated = false});
+  channel_major_agrees<bf16>(33, 1, 130);
 }
 
 }  // namespace

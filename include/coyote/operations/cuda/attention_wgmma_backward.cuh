@@ -69,14 +69,6 @@ struct BackwardMaps {
   CUtensorMap q, k, v, dy;
 };
 
-#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
-__device__ inline void copy_bytes(std::uint32_t to, const void* from, int bytes, std::uint32_t barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from),
-               "r"(bytes), "r"(barrier)
-               : "memory");
-}
-#endif
-
 /// dq: a block keeps queries and errors, tiles of keys and values go by.
 template <int Width>
 __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)

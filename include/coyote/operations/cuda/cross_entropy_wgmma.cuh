@@ -146,11 +146,6 @@ __global__ void __launch_bounds__(256)
 
 /// This thread's warpgroup, in a form that the compiler knows to be the same for a warp.
 __device__ inline int warpgroup() { return __shfl_sync(0xFFFFFFFFu, static_cast<int>(threadIdx.x) / 128, 0); }
-__device__ inline void copy_bytes(std::uint32_t to, const void* from, int bytes, std::uint32_t barrier) {
-  asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to), "l"(from),
-               "r"(bytes), "r"(barrier)
-               : "memory");
-}
 
 /// A block's shared memory: the kept tiles of its warpgroups, and the ring through which tiles 0 .. count - 1 of the streamed
 /// matrix pass, with 128 words for each tile's rows where there are any. Thread 0 asks for copies; a warp says when it is done.

@@ -182,7 +182,7 @@ struct FftShape {
   static constexpr int points = 1 << Log;
   /// Levels of a pass; 0 after the last.
   __host__ __device__ static constexpr int levels(int pass) {
-    constexpr int table[8][4] = {{4, 3}, {4, 4}, {5, 4}, {4, 4, 2}, {4, 4, 3}, {4, 4, 4}, {5, 4, 4}, {5, 5, 4}};
+    constexpr int table[8][4] = {{4, 3}, {4, 4}, {4, 4, 1}, {4, 4, 2}, {4, 4, 3}, {4, 4, 4}, {5, 4, 4}, {5, 5, 4}};
     return table[Log - 7][pass];
   }
   static constexpr int passes = levels(2) == 0 ? 2 : 3;

@@ -3,6 +3,8 @@
 
 #include "coyote/operations/cuda/long_convolution_direct.cuh"
 #include "coyote/operations/cuda/long_convolution_hopper.cuh"
+#include "coyote/operations/cuda/long_convolution_lags.cuh"
+#include "coyote/operations/cuda/long_convolution_rows.cuh"
 #include "coyote/operations/cuda/long_convolution_transforms.cuh"
 
 namespace coyote::inline v0 {
@@ -12,11 +14,20 @@ namespace convolution {
 
 /// How a long convolution of rows [rows, width] runs.
 enum class ConvolutionPath {
-  direct,     ///< by definition, on the rows
-  transforms  ///< on channel-major lines in scratch memory
+  direct,     ///< by definition, on the rows, in float
+  row_tiles,  ///< on tensor cores, on the rows
+  lines       ///< on channel-major lines in scratch memory: on tensor cores or by transforms
 };
-constexpr ConvolutionPath convolution_path(Index length) {
-  return length <= direct_rows ? ConvolutionPath::direct : ConvolutionPath::transforms;
+/// Up to 32 rows the definition costs no more than reading them.
+template <class S>
+ConvolutionPath forward_path(const Context<Cuda>& context, const Sequences& sequences, Wrap wrap) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (wrap == Wrap::causal && sequences.length > 32 && suits_row_tiles(context, sequences)) return ConvolutionPath::row_tiles;
+  }
+  return sequences.length <= direct_rows ? ConvolutionPath::direct : ConvolutionPath::lines;
+}
+inline ConvolutionPath backward_path(const Sequences& sequences) {
+  return sequences.length <= direct_rows ? ConvolutionPath::direct : ConvolutionPath::lines;
 }
 
 inline void launch_add_sums(Context<Cuda>& context, const float* partial, Index count, Rows<float> total) {
@@ -49,7 +60,22 @@ template <class S>
 void line_gradients(Context<Cuda>& context, const Lines& lines, Index width, const S* x, const LineTaps& taps, const S* d, S* dx,
                     const TapGradient& gradient) {
   const bool apart = runs_on_tensor_cores<S>(lines, taps);
-  Transforms(context, lines, width).gradients(Values::of(x), taps, Values::of(d), Values::of(apart ? nullptr : dx), gradient);
+  Transforms transforms(context, lines, width);
+  bool done = false;
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (gradient.data != nullptr && suits_lags(context, lines, taps)) {
+      // Groups of whole slabs of 16 sequences, as many as make a few blocks per multiprocessor.
+      const Index most = ceil_div(lines.sequences, 16);
+      const Index wanted = std::min(most, ceil_div(Index{4} * context.limits().multiprocessors, width));
+      const Index per_group = 16 * ceil_div(most, wanted), groups = ceil_div(lines.sequences, per_group);
+      const auto frame = context.frame();
+      const Rows<float> lags = context.make<float>(groups * width, lines.longest());
+      toeplitz_lags(context, lines, width, groups, per_group, x, d, lags.data);
+      transforms.add_lags(static_cast<int>(groups), width, lags.data, taps, gradient);
+      done = apart;
+    }
+  }
+  if (!done) transforms.gradients(Values::of(x), taps, Values::of(d), Values::of(apart ? nullptr : dx), gradient);
   if (apart && dx != nullptr) convolve_lines<S>(context, lines, width, d, taps, dx, true);
 }
 
@@ -196,14 +222,23 @@ void long_convolution_channel_major_backward(Context<Cuda>& context, Index batch
 /// y[i] = (sum_t taps[t] x[i-t] + bias), times gate[i] when there is one; t runs over 0 .. i (causal) or, with x as a ring of
 /// the sequence's n rows, over 0 .. n-1 (cyclic). Shapes: x, gate, y [rows, D]; taps [at least the longest sequence, D]; bias [0,
 /// 1 or at least the longest sequence, D]; `convolved` [rows, D], when it has rows, receives the value before the gate. Any
-/// length: up to 64 rows by definition, above by transforms of 2^k >= n points in float.
+/// length: short sequences by definition; bf16 up to 2048 rows as products with Toeplitz matrices on tensor cores, taps rounded
+/// to bf16; the others by transforms of 2^k >= n points in float. Scratch: two copies of x in channel-major order, but for short
+/// rows.
 template <class S>
 void long_convolution(Context<Cuda>& context, const Batch& batch, Wrap wrap, Rows<const S> x, Rows<const parameter_t<S>> taps,
                       Rows<const parameter_t<S>> bias, Rows<const S> gate, Rows<S> convolved, Rows<S> y) {
   if (y.empty()) return;
   const auto frame = context.frame();
   const cuda::convolution::Epilogue<S> epilogue{.bias = bias, .gate = gate, .convolved = convolved, .y = y};
-  if (cuda::convolution::convolution_path(batch.length) == cuda::convolution::ConvolutionPath::direct) {
+  const cuda::convolution::ConvolutionPath path = cuda::convolution::forward_path<S>(context, cuda::sequences_of(batch), wrap);
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (path == cuda::convolution::ConvolutionPath::row_tiles) {
+      cuda::convolution::toeplitz_rows(context, cuda::sequences_of(batch), x, taps, false, epilogue);
+      return;
+    }
+  }
+  if (path == cuda::convolution::ConvolutionPath::direct) {
     cuda::convolution::convolve_directly<S>(context, batch, wrap, x, taps, epilogue);
   } else {
     cuda::convolution::LineConvolution<S>(context, batch, wrap, taps).forward(x, epilogue);
@@ -219,7 +254,7 @@ void long_convolution_backward(Context<Cuda>& context, const Batch& batch, Wrap 
                                Rows<S> dx, Write write, Rows<S> dgate, Rows<parameter_t<S>> dtaps, Rows<parameter_t<S>> dbias) {
   if (dy.empty()) return;
   const auto frame = context.frame();
-  if (cuda::convolution::convolution_path(batch.length) == cuda::convolution::ConvolutionPath::direct) {
+  if (cuda::convolution::backward_path(cuda::sequences_of(batch)) == cuda::convolution::ConvolutionPath::direct) {
     cuda::convolution::direct_gradients<S>(context, batch, wrap, x, taps, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
     return;
   }

@@ -298,6 +298,79 @@ __global__ void __launch_bounds__(256)
   }
 }
 
+/// The upper 4 + Q levels in one pass over device memory, the exchange between the two parts in shared memory: real rows to the
+/// nodes of that level (Down), or back. A block takes 256 / 2^Q neighbouring columns of 16 * 2^Q points each; a thread has 16
+/// points in either part.
+template <int Q, bool Down>
+__global__ void __launch_bounds__(256) wide_pass_kernel(Lines lines, int width, int log, Values rows, bool as_lags, Complex* z) {
+  constexpr int parts = 1 << Q, columns = 256 >> Q, nodes = 16 >> Q;
+  __shared__ Complex tile[16][parts][columns];
+  const int step = log - 4 - Q, tiles = (1 << step) / columns;
+  const std::int64_t row = blockIdx.x / tiles;
+  const int column = static_cast<int>(threadIdx.x) % columns, part = static_cast<int>(threadIdx.x) / columns;
+  const int j = static_cast<int>(blockIdx.x % tiles) * columns + column;
+  const int s = static_cast<int>(row / width), c = static_cast<int>(row % width);
+  const int n = as_lags ? lines.longest() : lines.size(s);
+  const std::int64_t begin = as_lags ? row * lines.longest() : lines.begin(s) + c * lines.channel_pitch;
+  Complex* const points = z + (row << log);
+  const auto place = [&](int r, int k) { return (((r << Q) + k) << step) + j; };
+  // Node r of level 4, the points that this thread has of it.
+  const auto each_node = [&](auto&& use) {
+#pragma unroll
+    for (int v = 0; v < nodes; ++v) {
+      const int r = part * nodes + v;
+      use(r, roots_from<Q>(node_root(static_cast<unsigned>(r), 4, Q)));
+    }
+  };
+  Complex x[16];
+  if constexpr (Down) {
+#pragma unroll
+    for (int r = 0; r < 16; ++r) {
+      const int t = place(r, part);
+      x[r] = {0, 0};
+      if (t < n) {
+        x[r].re = rows.is_bf16 ? to_float(static_cast<const bf16*>(rows.data)[begin + t])
+                               : static_cast<const float*>(rows.data)[begin + t];
+      }
+    }
+    evaluate<4, true>(x, roots_of_tree<4>());
+#pragma unroll
+    for (int r = 0; r < 16; ++r) tile[r][part][column] = x[r];
+    __syncthreads();
+    each_node([&](int r, const Roots<Q>& roots) {
+      Complex y[parts];
+#pragma unroll
+      for (int k = 0; k < parts; ++k) y[k] = tile[r][k][column];
+      evaluate<Q, false>(y, roots);
+#pragma unroll
+      for (int k = 0; k < parts; ++k) points[place(r, k)] = y[k];
+    });
+  } else {
+    each_node([&](int r, const Roots<Q>& roots) {
+      Complex y[parts];
+#pragma unroll
+      for (int k = 0; k < parts; ++k) y[k] = points[place(r, k)];
+      interpolate<Q, false>(y, roots);
+#pragma unroll
+      for (int k = 0; k < parts; ++k) tile[r][k][column] = y[k];
+    });
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < 16; ++r) x[r] = tile[r][part][column];
+    interpolate<4, true>(x, roots_of_tree<4>());
+#pragma unroll
+    for (int r = 0; r < 16; ++r) {
+      const int t = place(r, part);
+      if (t >= n) continue;
+      if (rows.is_bf16) {
+        static_cast<bf16*>(rows.data)[begin + t] = from_float<bf16>(x[r].re);
+      } else {
+        static_cast<float*>(rows.data)[begin + t] = x[r].re;
+      }
+    }
+  }
+}
+
 /// gradient.data[t, c] += the sum over groups of lags[g][c][t], the groups in order. A block turns 32 lags of 32 channels, so
 /// that both sides are read along their lines. With one sequence per group and lines of twice its rows, only its own taps count.
 /// AlongTaps: the gradient's neighbouring taps are neighbours in memory; else its channels are.

@@ -5,7 +5,7 @@
 
 /// Long convolutions and their gradients by transforms, channel-major, any length. Up to 2^14 points (2^13 for gradients) a
 /// block transforms a row in its shared memory. Longer rows walk the upper levels of the tree in passes over device memory and
-/// the lower 12 in shared memory, chunk by chunk, so that what goes between the passes stays in the second-level cache.
+/// the lower 12 in shared memory, chunk by chunk, so that scratch memory stays bounded.
 ///
 /// Cost per point and row: about 3 multiply-adds per level forward and 4 back. Bytes: each row once in and out, 8 per
 /// channel's point for the filter's spectrum, read again per row (from cache); with passes, 16 per point and pass in the cache.
@@ -43,7 +43,7 @@ void with_log(int log, Use&& use) {
 class Transforms {
  public:
   /// Bytes of complex points per chunk of long rows.
-  static inline Index chunk_bytes = Index{32} << 20;
+  static constexpr Index chunk_bytes = Index{512} << 20;
 
   Transforms(Context<Cuda>& context, const Lines& lines, Index width) : context_(context), lines_(lines), width_(width) {}
 
@@ -119,6 +119,16 @@ class Transforms {
     });
   }
 
+  /// gradient += the sums of lags [groups][width][longest] over groups; `lines` are those of the groups' sequences.
+  void add_lags(int groups, Index width, const float* lags, const LineTaps& taps, const TapGradient& gradient,
+                const Lines* lines = nullptr) {
+    const dim3 grid(static_cast<unsigned>(ceil_div(gradient.count, 32)), static_cast<unsigned>(ceil_div(width, 32)));
+    auto* const kernel = gradient.tap_pitch == 1 ? add_lags_kernel<true> : add_lags_kernel<false>;
+    kernel<<<grid, dim3(32, 8), 0, context_.stream()>>>(lines != nullptr ? *lines : lines_, static_cast<int>(width), groups, lags,
+                                                        taps.per_sequence, gradient);
+    COYOTE_CUDA_CHECK_LAUNCH("add_lags_kernel");
+  }
+
  private:
   static constexpr int block_log = 12;
   static int transform_bytes(int log) {
@@ -140,7 +150,8 @@ class Transforms {
     plan.block = plan.log;
     if (plan.log > Most || (plan.log > block_log && bytes(plan.log) > context_.limits().shared_memory)) {
       plan.block = block_log;
-      plan.passes = (plan.log - block_log + 4) / 5;
+      const int above = plan.log - block_log;
+      plan.passes = above <= 8 ? 1 : (above + 4) / 5;
     }
     return plan;
   }
@@ -254,6 +265,7 @@ class Transforms {
   template <bool Down>
   void launch_pass(const TransformPlan& plan, const Lines& lines, Index channels, int level, int levels, const Values& rows,
                    bool as_lags, Complex* z) {
+    if (levels > 5) return launch_wide_pass<Down>(plan, lines, channels, levels, rows, as_lags, z);
     const Index butterflies = (lines.sequences * channels) << (plan.log - levels);
     const auto launch = [&](auto p, auto real) {
       pass_kernel<p(), real(), Down><<<static_cast<unsigned>(ceil_div(butterflies, 256)), 256, 0, context_.stream()>>>(
@@ -273,13 +285,18 @@ class Transforms {
       with_levels(std::false_type{});
     }
   }
-  void add_lags(int groups, Index width, const float* lags, const LineTaps& taps, const TapGradient& gradient,
-                const Lines* lines = nullptr) {
-    const dim3 grid(static_cast<unsigned>(ceil_div(gradient.count, 32)), static_cast<unsigned>(ceil_div(width, 32)));
-    auto* const kernel = gradient.tap_pitch == 1 ? add_lags_kernel<true> : add_lags_kernel<false>;
-    kernel<<<grid, dim3(32, 8), 0, context_.stream()>>>(lines != nullptr ? *lines : lines_, static_cast<int>(width), groups, lags,
-                                                        taps.per_sequence, gradient);
-    COYOTE_CUDA_CHECK_LAUNCH("add_lags_kernel");
+  template <bool Down>
+  void launch_wide_pass(const TransformPlan& plan, const Lines& lines, Index channels, int levels, const Values& rows,
+                        bool as_lags, Complex* z) {
+    const auto launch = [&](auto q) {
+      const Index blocks = (lines.sequences * channels) << (plan.log - 12);
+      wide_pass_kernel<q(), Down><<<static_cast<unsigned>(blocks), 256, 0, context_.stream()>>>(lines, static_cast<int>(channels),
+                                                                                                plan.log, rows, as_lags, z);
+      COYOTE_CUDA_CHECK_LAUNCH("wide_pass_kernel");
+    };
+    if (levels == 6) launch(std::integral_constant<int, 2>{});
+    if (levels == 7) launch(std::integral_constant<int, 3>{});
+    if (levels == 8) launch(std::integral_constant<int, 4>{});
   }
 
   Context<Cuda>& context_;
