@@ -7,6 +7,7 @@
 
 #include "coyote/operations/cuda/attention_hopper.cuh"
 #include "coyote/operations/cuda/attention_mma.cuh"
+#include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/sums.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
@@ -101,29 +102,6 @@ __device__ uint4 round_chunk(Rows<const S> m, Index row, int column) {
 __device__ inline int panel_place(int row, int column) { return (column / 64 * 64 + row) * 8 + ((column % 64 / 8) ^ (row & 7)); }
 __device__ inline Index chunk_place(int width, Index row, int column) {
   return row / 64 * (8 * width) + panel_place(static_cast<int>(row % 64), column);
-}
-
-/// Kernels of one chain start while the one before still runs, and wait here until it has ended; and let the next one start.
-__device__ inline void follow() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
-#endif
-}
-/// Launches a kernel that calls `follow` before it touches memory.
-template <class... Parameters, class... Arguments>
-void launch_following(void (*kernel)(Parameters...), const char* name, dim3 blocks, int threads, int bytes, cudaStream_t stream,
-                      const Arguments&... arguments) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = blocks;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.dynamicSmemBytes = static_cast<std::size_t>(bytes);
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name, __FILE__, __LINE__);
 }
 
 /// Both matrices as tiles of `width` columns; what does not exist is 0.
