@@ -7,6 +7,7 @@
 
 #include "coyote/operations/cuda/attention_hopper.cuh"
 #include "coyote/operations/cuda/attention_mma.cuh"
+#include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/sums.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
@@ -96,34 +97,11 @@ __device__ uint4 round_chunk(Rows<const S> m, Index row, int column) {
   return {pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7])};
 }
 
-/// Where the 16-byte chunk with that column of that row stands in tiles, in chunks: tiles of 64 rows behind each other, in them
-/// panels of 64 columns, in these rows of 128 bytes in the hardware's swizzle.
+/// Where the 16-byte chunk with that column of that row stands in a tile, and in tiles, in chunks: tiles of 64 rows behind each
+/// other, in them panels of 64 columns, in these rows of 128 bytes in the hardware's swizzle.
+__device__ inline int panel_place(int row, int column) { return (column / 64 * 64 + row) * 8 + ((column % 64 / 8) ^ (row & 7)); }
 __device__ inline Index chunk_place(int width, Index row, int column) {
-  const int r = static_cast<int>(row % 64), c = column % 64 / 8;
-  return ((row / 64 * (width / 64) + column / 64) * 64 + r) * 8 + (c ^ (r & 7));
-}
-
-/// Kernels of one chain start while the one before still runs, and wait here until it has ended; and let the next one start.
-__device__ inline void follow() {
-#if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
-#endif
-}
-/// Launches a kernel that calls `follow` before it touches memory.
-template <class... Parameters, class... Arguments>
-void launch_following(void (*kernel)(Parameters...), const char* name, dim3 blocks, int threads, int bytes, cudaStream_t stream,
-                      const Arguments&... arguments) {
-  cudaLaunchAttribute attribute{};
-  attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-  attribute.val.programmaticStreamSerializationAllowed = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = blocks;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.dynamicSmemBytes = static_cast<std::size_t>(bytes);
-  config.stream = stream;
-  config.attrs = &attribute;
-  config.numAttrs = 1;
-  check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name, __FILE__, __LINE__);
+  return row / 64 * (8 * width) + panel_place(static_cast<int>(row % 64), column);
 }
 
 /// Both matrices as tiles of `width` columns; what does not exist is 0.
@@ -217,6 +195,20 @@ struct LossTiles {
   }
 };
 
+/// Starts s = a times the transpose of b, of 64 rows each. Descriptors count in 16 bytes.
+template <int Width>
+__device__ void multiply_scores(float (&s)[32], Panels<Width, 64> a, Panels<Width, 64> b) {
+  const std::uint64_t left = operand(a.address), right = operand(b.address);
+  pin(s);
+  begin_products();
+#pragma unroll
+  for (int k = 0; k < Width / 16; ++k) {
+    const auto at = static_cast<std::uint64_t>(k / 4 * (a.panel_bytes / 16) + k % 4 * 2);
+    k == 0 ? set_product<false>(s, left, right) : add_product<false>(s, left + at, right + at);
+  }
+  commit_products();
+}
+
 /// Sums over streamed rows of 64 kept ones: products of 64 x 64 weights with tiles, accumulated in registers, 128 columns to a
 /// product at most.
 template <int Width>
@@ -246,11 +238,15 @@ struct LossSums {
   }
   /// Starts adding the weights times a tile; until `finish` the tile must stay.
   __device__ void add(Panels<Width, 64> tile) {
+    const std::uint64_t right = operand(tile.address, tile.panel_bytes);
     hold();
     begin_products();
 #pragma unroll
     for (int p = 0; p < products; ++p) {
-      multiply(sums[p], left, Panels<columns, 64>{tile.address + static_cast<std::uint32_t>(p * (columns / 64) * 8192)});
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        add_product<true>(sums[p], left[k], right + static_cast<std::uint64_t>(p * (columns / 64) * 512 + k * 128));
+      }
     }
     commit_products();
   }
@@ -303,7 +299,7 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   constexpr float growth = 8 * ln_2;
   float best[2] = {-INFINITY, -INFINITY}, shift[2] = {-1e30f, -1e30f}, limit[2] = {-1e30f, -1e30f}, total[2] = {0, 0};
   int place[2] = {no_place, no_place};
-  float s[32], factor[2];
+  float s[32] = {}, factor[2];
   bool grows;
   // Scores of tile n become weights; where shifts grow, `factor` takes earlier sums along.
   const auto weigh = [&](int n) {
@@ -368,9 +364,7 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   LossSums<Width> out;
   out.clear();
   tiles.wait(0);
-  begin_products();
-  multiply_transposed(s, tiles.kept(group), 0, tiles.tile(0));
-  commit_products();
+  multiply_scores(s, tiles.kept(group), tiles.tile(0));
   wait_products<0>();
   pin(s);
   weigh(0);
@@ -378,10 +372,7 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   for (int n = 1; n < tiles.count; ++n) {
     // The tensor cores have tile n - 1 to add while scores of tile n become weights.
     tiles.wait(n);
-    pin(s);
-    begin_products();
-    multiply_transposed(s, tiles.kept(group), 0, tiles.tile(n));
-    commit_products();
+    multiply_scores(s, tiles.kept(group), tiles.tile(n));
     if constexpr (Slopes) {
       out.add(tiles.tile(n - 1));
       wait_products<1>();
@@ -437,13 +428,14 @@ __device__ int find_best(const uint4* hidden, const uint4* table, Index row, int
     return (pair(a.x, b.x) + pair(a.y, b.y)) + (pair(a.z, b.z) + pair(a.w, b.w));
   };
   const uint4 own = hidden[chunk_place(Width, row, column)];
+  const uint4* const tile = table + chunk_place(Width, Index{place / 8} * 64, 0);
   float best = -INFINITY;
   int found = no_place;
   const int candidates = t < 4 ? 16 : 64;
 #pragma unroll 4
   for (int c = lane / lanes; c < candidates; c += together) {
-    const int v = place / 8 * 64 + (t < 4 ? c / 2 * 8 + 2 * t + c % 2 : c);
-    float score = dot(own, table[chunk_place(Width, v, column)]);  // rows up to the tile's end exist and are 0
+    const int r = t < 4 ? c / 2 * 8 + 2 * t + c % 2 : c, v = place / 8 * 64 + r;
+    float score = dot(own, tile[panel_place(r, column)]);  // rows up to the tile's end exist and are 0
 #pragma unroll
     for (int reach = lanes / 2; reach > 0; reach /= 2) score += __shfl_xor_sync(0xFFFFFFFFu, score, reach);
     if (v < vocabulary && v != label && score > best) {
@@ -493,7 +485,7 @@ __global__ void __launch_bounds__(256) finish_rows_kernel(RowEnds r) {
     return;
   }
   // Loads begin before what they are multiplied with is known: these kernels' time is that of memory to answer.
-  constexpr int own = Width / 32, together = 1024 / Width;
+  constexpr int own = Width / 32, together = Width == 64 ? 8 : 4;
   float part_sums[Slopes ? together : 1][own];
   const auto load_sums = [&](int first) {
 #pragma unroll
@@ -537,7 +529,8 @@ __global__ void __launch_bounds__(256) finish_rows_kernel(RowEnds r) {
       if (first > 0) load_sums(first);
 #pragma unroll
       for (int p = 0; p < together; ++p) {
-        const float f = __shfl_sync(0xFFFFFFFFu, factor, (first + p) % 32);  // 0 behind the last part
+        if (first + p >= r.parts) break;
+        const float f = __shfl_sync(0xFFFFFFFFu, factor, first + p);
 #pragma unroll
         for (int e = 0; e < own; ++e) sum[e] = fmaf(f, part_sums[p][e], sum[e]);
       }
@@ -584,7 +577,7 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   const int group = warpgroup(), lane = threadIdx.x % 32, t = lane % 4;
   const int first_entry = (static_cast<int>(blockIdx.x) * shape.groups + group) * 64;
   const int warp_entry = first_entry + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
-  float s[32];
+  float s[32] = {};
   const auto weigh = [&](int n) {
     const std::uint32_t log_sums = tiles.row_terms(n), labels = log_sums + 256;
 #pragma unroll
@@ -614,19 +607,14 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   LossSums<Width> out;
   out.clear();
   tiles.wait(0);
-  begin_products();
-  multiply_transposed(s, tiles.kept(group), 0, tiles.tile(0));
-  commit_products();
+  multiply_scores(s, tiles.kept(group), tiles.tile(0));
   wait_products<0>();
   pin(s);
   weigh(0);
   out.weights(s);
   for (int n = 1; n < tiles.count; ++n) {
     tiles.wait(n);
-    pin(s);
-    begin_products();
-    multiply_transposed(s, tiles.kept(group), 0, tiles.tile(n));
-    commit_products();
+    multiply_scores(s, tiles.kept(group), tiles.tile(n));
     out.add(tiles.tile(n - 1));
     wait_products<1>();
     pin(s);
