@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 # ./quickstart.sh [options of solve_mqar]   installs what is missing, builds and runs the main example
 # ./quickstart.sh test                      the same for the whole test suite
-# For Debian and its relatives. Needs no GPU and no CUDA. Running it again does only what is left to do.
+# For Debian and its relatives. Needs no GPU and no CUDA; where nvcc is, the tests compile the CUDA units too, and run them if
+# there is a GPU. Running it again does only what is left to do.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-packages=(g++ cmake ninja-build libeigen3-dev libcli11-dev nlohmann-json3-dev doctest-dev libbenchmark-dev)
+packages=(g++ cmake ninja-build libcli11-dev nlohmann-json3-dev doctest-dev libbenchmark-dev)
 if [ "${1:-}" = test ]; then
-  packages+=(clang pkg-config)
+  packages+=(clang pkg-config libeigen3-dev)
 fi
 
 say() { printf '\n== %s\n' "$*"; }
@@ -59,11 +60,15 @@ fi
 [ $# -eq 1 ] || fail "test takes no further arguments, came: ${*:2}"
 say "Configuring the tests with sanitizers (cmake --preset cpu-sanitize)"
 cmake --preset cpu-sanitize
-say "Configuring everything else (cmake --preset cpu-release)"
-cmake --preset cpu-release -DCOYOTE_SANITIZED_BUILD="$PWD/build/cpu-sanitize"
+preset=cpu-release
+if command -v nvcc >/dev/null; then
+  preset=cuda-release
+fi
+say "Configuring everything else (cmake --preset $preset)"
+cmake --preset "$preset" -DCOYOTE_SANITIZED_BUILD="$PWD/build/cpu-sanitize"
 say "Building with clang, address and undefined-behaviour sanitizers"
 cmake --build --preset cpu-sanitize -j "$jobs"
-say "Building with g++"
-cmake --build --preset cpu-release -j "$jobs"
+say "Building with g++ (and nvcc, with cuda-release)"
+cmake --build --preset "$preset" -j "$jobs"
 say "Testing"
-exec ctest --preset cpu-release -j 2
+exec ctest --preset "$preset" -j 2

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: Apache-2.0
-# What including coyote costs: seconds (least of three) and peak memory of g++ -O2 on one unit.
-# Usage: benchmarks/compile_time.sh [compiler]
+# What including coyote costs: seconds (least of three) and peak memory of g++ -O2 on one unit. The last two rows are a unit with
+# the theory's headers and the same one with the theorems that tests/theory/compile_time_set.hpp has the compiler check.
+# Usage: benchmarks/compile_time.sh [compiler]        (nvcc too: then the theory's rows alone)
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 compiler=${1:-g++}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
-echo '#include <Eigen/Core>' >"$folder/eigen.cpp"
 echo '#include <coyote/coyote.hpp>' >"$folder/umbrella.cpp"
 cat >"$folder/hybrid.cpp" <<'UNIT'
 #include <coyote/coyote.hpp>
@@ -23,11 +23,22 @@ int main() {
 }
 UNIT
 
+printf '#define COYOTE_WITHOUT_ASSERTIONS\n#include "theory/compile_time_set.hpp"\n' >"$folder/theory.cpp"
+echo '#include "theory/compile_time_set.hpp"' >"$folder/asserted.cpp"
+
+units=(umbrella:'coyote/coyote.hpp by itself' hybrid:'a custom hybrid with training')
+flags=(-std=c++20 -O2 -Iinclude -Itests)
+if [[ $(basename "$compiler") == nvcc ]]; then
+  units=()
+  flags=(-std=c++20 -O2 -x cu -Iinclude -Itests)
+fi
+units+=(theory:'the theory headers' asserted:'the same with the compile-time set')
+
 printf '%-46s %8s %10s\n' 'one unit, '"$compiler"' -O2' seconds megabytes
-for unit in eigen:'Eigen/Core alone' umbrella:'coyote/coyote.hpp alone' hybrid:'a custom hybrid with training'; do
+for unit in "${units[@]}"; do
   least=999 memory=0
   for _ in 1 2 3; do
-    /usr/bin/env time -f '%U %M' -o "$folder/time" "$compiler" -std=c++20 -O2 -DEIGEN_MPL2_ONLY -Iinclude -isystem /usr/include/eigen3 -c "$folder/${unit%%:*}.cpp" -o "$folder/unit.o"
+    /usr/bin/env time -f '%U %M' -o "$folder/time" "$compiler" "${flags[@]}" -c "$folder/${unit%%:*}.cpp" -o "$folder/unit.o"
     read -r seconds kilobytes <"$folder/time"
     least=$(awk -v a="$least" -v b="$seconds" 'BEGIN { print a < b ? a : b }')
     memory=$((kilobytes / 1000))

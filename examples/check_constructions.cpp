@@ -5,11 +5,13 @@
 //     check_constructions [picture.svg]
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cmath>
 #include <coyote/coyote.hpp>
 #include <cstdio>
 #include <fstream>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -68,45 +70,77 @@ bool agrees(const Instance& x, const cy::Array<cy::Token>& answers) {
   return true;
 }
 
+/// Largest distances of an answer bit of ordinary layers from the bit.
+struct Errors {
+  double in_float = NAN, in_bf16 = NAN, in_double = NAN;
+};
 struct Result {
   bool exact = false;
-  double float_error = NAN, double_error = NAN;  ///< largest distance of an answer bit of ordinary layers from the bit
-  double seconds = 0;                            ///< building and running exactly
+  Errors errors = {};
+  double seconds = 0;  ///< building and running exactly
 };
+
+/// The nearest number with the 8 significant bits of bfloat16, ties to even.
+float to_bf16(float x) {
+  if (!std::isfinite(x)) return x;
+  const auto bits = std::bit_cast<std::uint32_t>(x);
+  return std::bit_cast<float>((bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000);
+}
+static_assert(std::bit_cast<std::uint32_t>(1.0f) == 0x3F800000);
 
 double since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
-/// The stack as ordinary layers with dense parameters, where those fit in a few hundred megabytes.
-template <cy::Wrap W, class T>
-double error_of(const th::Construction<double>& construction, const std::vector<Instance>& instances) {
-  constexpr cy::Index most_parameters = 30'000'000;
-  const auto& stack = construction.stack;
-  if (stack.size().dense_parameters > most_parameters) return NAN;
-  const auto model = th::as_layers<W, cy::Cpu, T>(stack, [](double weight) { return static_cast<T>(weight); });
-  cy::Context<cy::Cpu> context;
-  double worst = 0;
-  for (std::size_t s = 0; s < std::min(instances.size(), std::size_t{2}); ++s) {
-    const Instance& x = instances[s];
-    cy::Matrix<T> u(stack.length(), stack.width()), y(stack.length(), stack.width());
-    construction.write(x, [&](cy::Index i, cy::Index c, cy::Token number) { u(i, c) = static_cast<T>(number); });
-    model.forward(context, {.sequences = 1, .length = stack.length()}, u, y);
-    for (cy::Index i = 0; i < construction.rows; ++i) {
-      for (cy::Index r = 0; r < construction.value.size; ++r) {
-        const double bit = (answer(x, i) >> (construction.value.size - 1 - r)) & 1;
-        const double error = std::abs(y(construction.answer_row + i, construction.answer_column + r) - bit);
-        if (worst == worst && !(error <= worst)) worst = error;
-      }
+/// An instance as a stack's input, and the largest distance of an answer from it in an output.
+template <class T>
+cy::Matrix<T> input(const th::Construction<double>& construction, const Instance& x) {
+  cy::Matrix<T> u(construction.stack.length(), construction.stack.width());
+  construction.write(x, [&](cy::Index i, cy::Index c, cy::Token number) { u(i, c) = static_cast<T>(number); });
+  return u;
+}
+template <class T>
+void compare(double& worst, const th::Construction<double>& construction, const Instance& x, const cy::Matrix<T>& y) {
+  for (cy::Index i = 0; i < construction.rows; ++i) {
+    for (cy::Index r = 0; r < construction.value.size; ++r) {
+      const double bit = (answer(x, i) >> (construction.value.size - 1 - r)) & 1;
+      const double error = std::abs(y(construction.answer_row + i, construction.answer_column + r) - bit);
+      if (worst == worst && !(error <= worst)) worst = error;
     }
   }
+}
+
+/// The stack as ordinary layers, made and run one after another, where one of them has at most ten million dense parameters.
+/// `round` is applied to weights, input and what every layer puts out; inside a layer, sums, convolutions and the gate are T's.
+template <cy::Wrap W, class T, class Round>
+double error_of(const th::Construction<double>& construction, std::span<const Instance> instances, Round&& round) {
+  const auto& stack = construction.stack;
+  const th::StackSize size = stack.size();
+  if (size.dense_parameters / size.layers > 10'000'000) return NAN;
+  cy::Context<cy::Cpu> context;
+  std::vector<cy::Matrix<T>> rows;
+  for (const Instance& x : instances) rows.push_back(input<T>(construction, x));
+  cy::Matrix<T> y(stack.length(), stack.width());
+  for (const auto& program : stack.programs()) {
+    th::Stack<double> alone(stack.length(), stack.width(), stack.wrap());
+    alone.then(program);
+    const auto layer = th::as_layers<W, cy::Cpu, T>(alone, [&](double weight) { return round(static_cast<T>(weight)); });
+    for (cy::Matrix<T>& u : rows) {
+      layer.forward(context, {.sequences = 1, .length = stack.length()}, u, y);
+      std::transform(y.begin(), y.end(), u.begin(), round);
+    }
+  }
+  double worst = 0;
+  for (std::size_t s = 0; s < rows.size(); ++s) compare(worst, construction, instances[s], rows[s]);
   return worst;
 }
 
 template <cy::Wrap W>
 void as_layers(Result& result, const th::Construction<double>& construction, const std::vector<Instance>& instances) {
-  result.float_error = error_of<W, float>(construction, instances);
-  result.double_error = error_of<W, double>(construction, instances);
+  const std::span<const Instance> some = std::span(instances).first(std::min(instances.size(), std::size_t{2}));
+  const auto as_it_is = [](auto x) { return x; };
+  result.errors = {error_of<W, float>(construction, some, as_it_is), error_of<W, float>(construction, some, to_bf16),
+                   error_of<W, double>(construction, some, as_it_is)};
 }
 
 template <cy::Ring S, class Build>
@@ -132,7 +166,7 @@ Result check_lanes(const std::vector<Instance>& instances, const th::Constructio
 
 /// Softmax attention on keys and queries of signs. The convolution delays keys and values by a row, so that row i sees rows j <
 /// i; the sharpness leaves all other rows together a share of at most `miss`.
-using Attend = cy::Chain<cy::ShortConv<2, cy::NoBias>, cy::Attention<>>;
+using Shift = cy::ShortConv<2, cy::NoBias>;
 constexpr double miss = 1e-3;
 
 struct Attending {
@@ -140,10 +174,13 @@ struct Attending {
   cy::Index width = 0, parameters = 0;
 };
 
-Attending attention(Size size, const std::vector<Instance>& instances) {
-  const auto start = std::chrono::steady_clock::now();
+/// The largest error of an answered query, over all instances. With `round`, weights, input and what the convolution and the
+/// attention put out are rounded to bfloat16; inside attention everything is float.
+double attention_error(Size size, const std::vector<Instance>& instances, bool round) {
   const cy::Index l = size.key_bits, mv = size.value_bits, width = 2 * l + mv;
-  auto model = cy::Model<Attend, cy::Cpu, float>::blank({.width = width, .length = size.rows});
+  const auto number = [round](float x) { return round ? to_bf16(x) : x; };
+  auto shift = cy::Model<Shift, cy::Cpu, float>::blank({.width = width, .length = size.rows});
+  auto attend = cy::Model<cy::Attention<>, cy::Cpu, float>::blank({.width = width, .length = size.rows});
   const double others = static_cast<double>(size.rows), gap = std::min(2.0 / static_cast<double>(l), 1.0);
   const double beta = std::log(others * (1 - miss) / miss) / gap;
   const auto scale = static_cast<float>(beta / static_cast<double>(l) * std::sqrt(static_cast<double>(width)));
@@ -152,18 +189,19 @@ Attending attention(Size size, const std::vector<Instance>& instances) {
     for (cy::Index i = 0; i < p.rows; ++i) {
       for (cy::Index c = 0; c < p.columns; ++c) {
         float value = 0;
-        if (name == "0.taps") value = i == (c < l ? 0 : 1) ? 1.f : 0.f;
-        if (name == "1.query.weight") value = i == c && c < l ? scale : 0.f;
-        if (name == "1.key.weight") value = i == c + l && c < l ? 1.f : 0.f;
-        if (name == "1.value.weight") value = i == c + 2 * l ? 1.f : 0.f;
-        if (name == "1.out.weight") value = i == c ? 1.f : 0.f;
-        p.value(i, c) = value;
+        if (name == "taps") value = i == (c < l ? 0 : 1) ? 1.f : 0.f;
+        if (name == "query.weight") value = i == c && c < l ? scale : 0.f;
+        if (name == "key.weight") value = i == c + l && c < l ? 1.f : 0.f;
+        if (name == "value.weight") value = i == c + 2 * l ? 1.f : 0.f;
+        if (name == "out.weight") value = i == c ? 1.f : 0.f;
+        p.value(i, c) = number(value);
       }
     }
   };
-  model.visit(set);
-  Attending outcome{{.exact = true, .float_error = 0}, width, cy::cost<Attend>(width, size.rows).parameters};
+  shift.visit(set);
+  attend.visit(set);
   cy::Context<cy::Cpu> context;
+  double worst = 0;
   for (const Instance& x : instances) {
     cy::Matrix<float> u(size.rows, width), y(size.rows, width);
     for (cy::Index i = 0; i < size.rows; ++i) {
@@ -175,18 +213,29 @@ Attending attention(Size size, const std::vector<Instance>& instances) {
       put(th::Code::signs, l, l, x.keys[at]);
       put(th::Code::bits, 2 * l, mv, x.values[at]);
     }
-    model.forward(context, {.sequences = 1, .length = size.rows}, u, y);
+    const cy::Batch batch{.sequences = 1, .length = size.rows};
+    shift.forward(context, batch, u, y);
+    std::transform(y.begin(), y.end(), u.begin(), number);
+    attend.forward(context, batch, u, y);
+    std::transform(y.begin(), y.end(), y.begin(), number);
     for (cy::Index i = 0; i < size.rows; ++i) {
       if (x.answers[static_cast<std::size_t>(i)] < 0) continue;  // without a match softmax mixes; a sink would answer 0
       for (cy::Index r = 0; r < mv; ++r) {
         const double bit = (answer(x, i) >> (mv - 1 - r)) & 1, error = std::abs(y(i, r) - bit);
-        double& worst = outcome.result.float_error;
         if (worst == worst && !(error <= worst)) worst = error;  // NaN stays
       }
     }
   }
-  outcome.result.exact = outcome.result.float_error <= miss;  // so that rounding the bits is right
+  return worst;
+}
+Attending attention(Size size, const std::vector<Instance>& instances) {
+  const auto start = std::chrono::steady_clock::now();
+  const cy::Index width = 2 * size.key_bits + size.value_bits;
+  Attending outcome{{}, width, cy::cost<cy::Chain<Shift, cy::Attention<>>>(width, size.rows).parameters};
+  outcome.result.errors.in_float = attention_error(size, instances, false);
+  outcome.result.exact = outcome.result.errors.in_float <= miss;  // so that rounding the bits is right
   outcome.result.seconds = since(start);
+  outcome.result.errors.in_bf16 = attention_error(size, instances, true);
   return outcome;
 }
 
@@ -220,14 +269,14 @@ int main(int count, char** arguments) try {
   if (count > 2) throw cy::Error("check_constructions", "at most one argument, the picture's file", cy::words(count - 1));
   const std::string path = count == 2 ? arguments[1] : "constructions.svg";
   support::Table table({"construction", "N", "keys", "value bits", "layers", "width", "inner length", "parameters", "stored",
-                        "stepwise", "exact", "float error", "double error", "seconds"});
+                        "stepwise", "exact", "float error", "bf16 error", "double error", "seconds"});
   bool all = true;
   const auto number = [](auto value) { return support::grouped(static_cast<long long>(value)); };
   const auto finish = [&](std::vector<std::string> cells, const Result& result) {
-    const bool as_layers = std::isnan(result.double_error) || result.double_error <= 1e-3;
+    const bool as_layers = std::isnan(result.errors.in_double) || result.errors.in_double <= 1e-3;
     all = all && result.exact && as_layers;
     cells.push_back(result.exact ? "yes" : "NO");
-    for (const double error : {result.float_error, result.double_error}) {
+    for (const double error : {result.errors.in_float, result.errors.in_bf16, result.errors.in_double}) {
       cells.push_back(std::isnan(error) ? "-" : support::format("%.1e", error));
     }
     cells.push_back(support::format("%.2f", result.seconds));
@@ -279,9 +328,11 @@ int main(int count, char** arguments) try {
   std::printf(
       "Multi-query associative recall by construction. Exact: every answer equals the definition's, in exact arithmetic\n"
       "(attention: every answered query to %.0e, so that bits round right). Float and double error: the same stack as\n"
-      "ordinary layers on the CPU, largest distance of an answer bit; - where dense parameters are too many, or numbers\n"
-      "are a prime field's. Long convolutions by transforms round, and layers multiply errors: the hundreds of layers of\n"
-      "M3, exact where convolutions are added up directly, need double there.\n\n%s\n",
+      "ordinary layers on the CPU, largest distance of an answer bit; bf16 error: the float layers with weights, input and\n"
+      "every layer's output rounded to bfloat16. - where one layer has too many dense parameters, or numbers are a prime\n"
+      "field's. Long convolutions by transforms round, and layers multiply errors: the hundreds of layers of M3, exact\n"
+      "where convolutions are added up directly, need double there. Rounding to bfloat16 takes numbers near -1 and 1 back\n"
+      "to them, and so undoes part of what transforms did.\n\n%s\n",
       miss, table.text().c_str());
   std::ofstream file(path);
   file << picture();

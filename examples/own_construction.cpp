@@ -69,21 +69,9 @@ cy::Index degree_of(const th::Stack<th::Field>& stack, cy::Draws& draws) {
 /// The same stack as ordinary layers in float: largest relative error against the stack in double.
 // [layers]
 double float_error(const th::Stack<double>& stack, cy::Draws& draws) {
-  const auto model = th::as_layers<cy::Wrap::causal, cy::Cpu, float>(stack, [](double w) { return static_cast<float>(w); });
-  cy::Context<cy::Cpu> context;
   cy::Matrix<double> u(stack.length(), stack.width());
-  cy::Matrix<float> x(stack.length(), stack.width()), y(stack.length(), stack.width());
   for (double& value : u) value = static_cast<double>(draws.below(1 << 24)) / (1 << 23) - 1;  // exact in float too
-  for (cy::Index n = 0; n < u.size(); ++n) x.data()[n] = static_cast<float>(u.data()[n]);
-  model.forward(context, {.sequences = 1, .length = stack.length()}, x, y);
-  const cy::Matrix<double> expected = stack.run(u);
-  double error = 0, size = 0;
-  for (cy::Index n = 0; n < u.size(); ++n) {
-    const double off = std::abs(static_cast<double>(y.data()[n]) - expected.data()[n]);
-    if (!std::isfinite(off)) return INFINITY;
-    error = std::max(error, off), size = std::max(size, std::abs(expected.data()[n]));
-  }
-  return error / size;
+  return th::layer_error<cy::Wrap::causal, cy::Cpu, float>(stack, u, [](double x) { return x; }).relative();
 }
 // [layers]
 

@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 // Coyote layers do what other convolutional architectures do: a model with random weights becomes a stack of Coyote layers that
-// computes the same. Over a prime field the two are equal; with float and double weights they differ by rounding.
+// computes the same. Over a prime field the two are equal; with float and double weights they differ by rounding. RWKV-4's time
+// mix has exponentials and a quotient, so its stack is an approximation, within a bound that it states.
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 #include <coyote/theory/prime_field.hpp>
+#include <coyote/theory/rwkv.hpp>
 #include <coyote/theory/simulate.hpp>
 #include <cstdio>
 
@@ -80,6 +83,59 @@ bool show(const char* name) {
   return exact == 0 && single <= 1e-4 && twice <= 1e-12;
 }
 
+/// An RWKV-4 time mix with its public initial values, matrices several times as large, and the stacks that approximate it. The
+/// error is in units of sum_a |W_o[a, c]| max_j |v_j[a]|; false if it is above what a stack states.
+bool show_rwkv() {
+  cy::Model<cy::Rwkv, cy::Reference, double> model({width, length}, cy::Seed{1}, cy::rwkv_options(3));
+  auto widen = [](const cy::Path& path, auto& p) {
+    for (cy::Index r = 0; r < p.rows && path.view().ends_with("weight"); ++r) {
+      for (cy::Index c = 0; c < p.columns; ++c) p.value(r, c) *= 3;
+    }
+  };
+  model.visit(widen);
+  cy::Draws draws(cy::Stream(cy::Seed{1}, cy::Purpose::test));
+  cy::Matrix<double> u(length, width), y(length, width);
+  for (double& x : u) x = draw<double>(draws);
+  cy::Context<cy::Reference> context;
+  model.forward(context, {.sequences = 1, .length = length}, u, y);
+
+  const theory::RwkvWeights<double> weights = theory::rwkv_weights(model);
+  cy::Matrix<double> size(1, width);  // of each output channel
+  for (cy::Index a = 0; a < width; ++a) {
+    double largest = 0;  // |v| in channel a
+    for (cy::Index i = 0; i < length; ++i) {
+      double v = 0;
+      for (cy::Index k = 0; k < width; ++k) {
+        const double m = weights.mix_v(0, k), before = i > 0 ? u(i - 1, k) : 0.0;
+        v += (m * u(i, k) + (1 - m) * before) * weights.v(k, a);
+      }
+      largest = std::max(largest, std::abs(v));
+    }
+    for (cy::Index c = 0; c < width; ++c) size(0, c) += std::abs(weights.out(a, c)) * largest;
+  }
+  theory::RwkvApproximation wanted = theory::rwkv_range(weights, u);
+  std::printf("Rwkv, |k| <= %.2f, |r| <= %.2f\n  squarings  steps  layers  width  stated error  (rounding)     error\n",
+              wanted.keys, wanted.receptances);
+  bool holds = true;
+  for (const cy::Index squarings : {8, 12, 16, 20, 24}) {
+    wanted.squarings = squarings;
+    const theory::RwkvSimulation<double> made = theory::simulate(model, length, wanted);
+    const cy::Matrix<double> z = made.run(u);
+    double worst = 0;
+    for (cy::Index i = 0; i < length; ++i) {
+      for (cy::Index c = 0; c < width; ++c) {
+        const double off = std::abs(z(i, c) - y(i, c)) / size(0, c);
+        if (!(off <= worst) && worst == worst) worst = off;  // NaN stays
+      }
+    }
+    const theory::StackSize stack = made.simulation.stack.size();
+    std::printf("  %9td  %5td  %6td  %5td  %12.1e  (%.1e)  %.1e\n", squarings, made.steps, stack.layers, stack.width, made.error,
+                made.rounding, worst);
+    holds = holds && worst <= made.error + made.rounding;
+  }
+  return holds;
+}
+
 }  // namespace
 
 int main() {
@@ -89,6 +145,10 @@ int main() {
   same = show<cy::H3<cy::FirFilter, cy::DiagonalFilter, 3>>("H3<FirFilter, DiagonalFilter, 3>") && same;
   same = show<cy::Hyena<2, cy::FreeFilter>>("Hyena<2, FreeFilter>") && same;
   same = show<cy::Hyena<4, cy::FreeFilter>>("Hyena<4, FreeFilter>") && same;
+  same = show<cy::HyenaPublic<2, cy::FreeFilter>>("HyenaPublic<2, FreeFilter>") && same;
+  same = show<cy::LinearAttention<3>>("LinearAttention<3>") && same;
+  same = show<cy::Retention<3>>("Retention<3>") && same;
+  same = show_rwkv() && same;
   if (!same) std::printf("A stack differs from its model\n");
   return same ? 0 : 1;
 }

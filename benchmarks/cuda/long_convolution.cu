@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Long convolutions in bf16 on a GPU: one line `name shape ms floor_ms` per row, medians by CUDA events, inputs rotated over at
 // least 240 MB. The floor is the bytes that must move, float taps included, over the rate of a copy measured here.
-// Arguments: the longest length to run (all without one).
+// Arguments: the shortest and the longest length to run (all without them).
 #include "coyote/operations/cuda/long_convolution.cuh"
 
 #include <algorithm>
@@ -59,22 +59,26 @@ double copy_bytes_per_ms(cudaStream_t stream) {
   const std::size_t bytes = std::size_t{2} << 30;
   cuda::DeviceArray<char> from(static_cast<Index>(bytes)), to(static_cast<Index>(bytes));
   const double ms = median_ms(
-      stream, [&](int) { COYOTE_CUDA_CHECK(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, stream)); }, 1);
+      stream, [&](int) { COYOTE_CUDA_CHECK(cudaMemcpyAsync(to.data(), from.data(), bytes, cudaMemcpyDeviceToDevice, stream)); },
+      1);
   return 2 * static_cast<double>(bytes) / ms;
 }
 
 void run_shape(Context<Cuda>& context, Index length, Index batch, Index width, double rate) {
   const Index size = batch * width * length;
   const int sets = static_cast<int>(std::max<Index>(1, ceil_div(240'000'000, 2 * size)));
-  cuda::DeviceArray<bf16> x(sets * size), y(sets * size), d(sets * size), gate(sets * size), kept(sets * size), dgate(sets * size);
+  cuda::DeviceArray<bf16> x(sets * size), y(sets * size), d(sets * size), gate(sets * size), kept(sets * size),
+      dgate(sets * size);
   cuda::DeviceArray<float> taps(width * length), dtaps(width * length);
   unsigned seed = 1;
-  for (auto* array : {&x, &d, &gate, &kept}) fill<<<1024, 256>>>(array->data(), static_cast<std::size_t>(array->size()), seed += 77);
+  for (auto* array : {&x, &d, &gate, &kept})
+    fill<<<1024, 256>>>(array->data(), static_cast<std::size_t>(array->size()), seed += 77);
   fill<<<1024, 256>>>(taps.data(), static_cast<std::size_t>(taps.size()), 1.0f / static_cast<float>(length), 5);
   COYOTE_CUDA_CHECK(cudaDeviceSynchronize());
   const int together = length <= 1024 ? 8 : length <= 4096 ? 2 : 1;
   const auto report = [&](const char* name, double bytes_per_value, double tap_bytes, auto&& run) {
-    const double ms = median_ms(context.stream(), [&](int turn) { run((turn % sets) * size); }, together);
+    const double ms = median_ms(
+        context.stream(), [&](int turn) { run((turn % sets) * size); }, together);
     const double floor = (bytes_per_value * static_cast<double>(size) + tap_bytes * static_cast<double>(width * length)) / rate;
     std::printf("%s L=%td,B=%td,D=%td %.4f %.4f\n", name, length, batch, width, ms, floor);
     std::fflush(stdout);
@@ -110,13 +114,13 @@ void run_shape(Context<Cuda>& context, Index length, Index batch, Index width, d
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Index longest = argc > 1 ? std::atol(argv[1]) : Index{1} << 30;
+  const Index shortest = argc > 1 ? std::atol(argv[1]) : 1, longest = argc > 2 ? std::atol(argv[2]) : Index{1} << 30;
   Context<Cuda> context;
   const double rate = copy_bytes_per_ms(context.stream());
   std::printf("copy %.0f GB/s\n", rate / 1e6);
   constexpr Index shapes[][3] = {{128, 64, 768},  {256, 64, 768},  {512, 64, 768},   {1024, 64, 768}, {2048, 64, 768},
                                  {4096, 64, 768}, {8192, 32, 768}, {16384, 16, 768}, {65536, 4, 768}, {524288, 1, 384}};
   for (const auto& [length, batch, width] : shapes) {
-    if (length <= longest) run_shape(context, length, batch, width, rate);
+    if (shortest <= length && length <= longest) run_shape(context, length, batch, width, rate);
   }
 }

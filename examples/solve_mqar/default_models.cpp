@@ -1,20 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <coyote/coyote.hpp>
+
+#include "models.hpp"
 #include "train.hpp"
 
 namespace solve_mqar {
-namespace {
-
-using namespace coyote;
-
-// [models]
-using Local = Block<Coyote<ShortConv<3>>>;
-using WithAttention = Chain<Local, Block<Attention<Heads<1>, Dense>>>;
-using WithBigrams = Chain<Local, Block<Attention<Heads<1>, RepeatedBigrams<4>>>>;
-using WithLongConv = Chain<Local, Block<Coyote<LongConv<ImplicitFilter>>>>;
-// [models]
-using TwoAttentions = Chain<Block<Attention<>>, Block<Attention<>>>;
-
-}  // namespace
 
 bool train_default(const std::string& name, const Settings& s, std::uint64_t steps, const Monitor& monitor, Outcome& out) {
   if (name == "attention") {

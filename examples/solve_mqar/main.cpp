@@ -188,7 +188,10 @@ Command read_command(int argc, char** argv) {
   if (s.attention_dropout != preset(name).attention_dropout && name != "paper") {
     throw Error("--attention-dropout", "preset paper, whose attention has it", name);
   }
+#if !defined(SOLVE_MQAR_CUDA)
   if (s.backend == "cuda") throw Error("--backend", "cpu: this program was built without CUDA", "cuda");
+#endif
+  if (s.backend == "cuda" && name == "paper") throw Error("--backend", "cpu with preset paper, whose models are the CPU's", "cuda");
   return command;
 }
 
@@ -241,6 +244,16 @@ void write_results(const Command& command, const std::vector<Outcome>& outcomes)
   write_file(command.svg_path, support::svg_chart(chart));
 }
 
+/// Trains a model of the settings' preset on their backend; false if none has that name.
+bool train_on_backend(const std::string& name, const Settings& s, std::uint64_t steps, const Monitor& monitor, Outcome& out) {
+#if defined(SOLVE_MQAR_CUDA)
+  if (s.backend == "cuda") {
+    return train_attention_on_cuda(name, s, steps, monitor, out) || train_convolution_on_cuda(name, s, steps, monitor, out);
+  }
+#endif
+  return s.preset == "paper" ? train_paper(name, s, steps, monitor, out) : train_default(name, s, steps, monitor, out);
+}
+
 /// Opens the outputs before hours are spent on them.
 void require_writable(const std::string& path) { const coyote::AtomicFile file(path); }
 
@@ -266,9 +279,7 @@ int run(int argc, char** argv) {
       return true;
     };
     Outcome outcome;
-    const bool known =
-        s.preset == "paper" ? train_paper(name, s, steps, monitor, outcome) : train_default(name, s, steps, monitor, outcome);
-    if (!known) throw Error("--models", "a model of preset " + s.preset, name);
+    if (!train_on_backend(name, s, steps, monitor, outcome)) throw Error("--models", "a model of preset " + s.preset, name);
     bar.clear();
     std::printf("%s: %.2f %% on %td unseen test queries after %llu steps, %.1f s\n", name.c_str(), 100 * outcome.test.accuracy,
                 outcome.test.labels, static_cast<unsigned long long>(outcome.steps), outcome.fit.seconds);

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <coyote/coyote.hpp>
+
 #include "train.hpp"
 
 // The public experiment's models with their quirks: every block ends with r <- r + LN(r) (a state mixer that is the identity

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <coyote/coyote.hpp>
+#include <coyote/tasks/mqar.hpp>
+#include <coyote/training/fit.hpp>
 #include <functional>
 #include <nlohmann/json.hpp>
 #include <string>
@@ -44,9 +45,12 @@ struct Outcome {
 /// Returns false to pause.
 using Monitor = std::function<bool(std::uint64_t, std::uint64_t, double, double)>;
 
-/// Each trains the model of that name for at most `steps` updates; false if it does not know the name.
+/// Each trains the model of that name for at most `steps` updates; false if it does not know the name. Those on a GPU are there
+/// when the program is built with CUDA.
 bool train_default(const std::string& name, const Settings&, std::uint64_t steps, const Monitor&, Outcome&);
 bool train_paper(const std::string& name, const Settings&, std::uint64_t steps, const Monitor&, Outcome&);
+bool train_attention_on_cuda(const std::string& name, const Settings&, std::uint64_t steps, const Monitor&, Outcome&);
+bool train_convolution_on_cuda(const std::string& name, const Settings&, std::uint64_t steps, const Monitor&, Outcome&);
 
 /// The settings that a run's numbers depend on, for results and checkpoints.
 nlohmann::json to_json(const Settings&);

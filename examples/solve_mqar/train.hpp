@@ -1,19 +1,27 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <coyote/training/checkpoint.hpp>
 #include <filesystem>
 
 #include "run.hpp"
 
 namespace solve_mqar {
 
-/// Trains LanguageModel<Architecture> as the settings say, with a checkpoint at every look at the validation stream.
-template <class Architecture, class Positions = coyote::NoPositions>
+/// Trains LanguageModel<Architecture> as the settings say, with a checkpoint at every look at the validation stream. A unit
+/// includes its backend's headers before this one.
+template <class Architecture, class Positions = coyote::NoPositions, class Backend = coyote::Cpu, class Scalar = float>
 void train(const std::string& name, const std::string& text, const Settings& s, std::uint64_t steps, const Monitor& monitor,
            Outcome& out, const typename Architecture::Options& layers = {}) {
   using namespace coyote;
-  using Lm = LanguageModel<Architecture, Cpu, float, Positions>;
-  Context<Cpu> context(s.threads);
+  using Lm = LanguageModel<Architecture, Backend, Scalar, Positions>;
+  Context<Backend> context = [&] {
+    if constexpr (std::is_same_v<Backend, Cpu>) {
+      return Context<Cpu>(s.threads);
+    } else {
+      return Context<Backend>();
+    }
+  }();
   context.seed = Seed{s.seed};
   const Mqar task(s.task, Seed{s.seed});
   Lm model({.vocabulary = s.task.vocabulary, .width = s.width, .length = s.task.length, .dropout = s.dropout, .layers = layers},

@@ -8,7 +8,7 @@
 #include "coyote/models/model.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "support/conformance.hpp"
-#include "support/counted.hpp"
+#include "support/decoding.hpp"
 #include "support/taps.hpp"
 #include "support/weights.hpp"
 
@@ -182,13 +182,8 @@ TEST_CASE("facts and cost: those of the recurrent H3, and what decoding counts")
   static_assert(cost<H3Public>(d, n).parameters == 4 * d * d + 4 * d + 2 * n * d + d + (6 * (n / 2) + 1) * h + h);
   static_assert(cost<H3Public>(d, n).state_scalars == (n - 1) * d + d * e * 2 * (n / 2));
 
-  Model<Recurrent<e>, Reference, Counted> model({d, n}, Seed{1}, recurrent<e>(m, modes));
-  auto state = model.make_state({.sequences = 1, .capacity = n});
-  Context<Reference> context;
-  Matrix<Counted> u(1, d), y(1, d);
-  Counted::done = {};
-  for (Index i = 0; i < n; ++i) model.step(context, state, {.position = i}, u, y);
-  CHECK(Counted::done.multiplications == expected.multiplications);
-  CHECK(Counted::done.additions == expected.additions);
-  CHECK(state.size().scalars == expected.state_scalars);
+  const Cost counted = count_decoding<Recurrent<e>>(d, n, recurrent<e>(m, modes));
+  CHECK(counted.multiplications == expected.multiplications);
+  CHECK(counted.additions == expected.additions);
+  CHECK(counted.state_scalars == expected.state_scalars);
 }

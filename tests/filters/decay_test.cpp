@@ -6,7 +6,7 @@
 #include "coyote/models/model.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "support/conformance.hpp"
-#include "support/counted.hpp"
+#include "support/decoding.hpp"
 #include "support/taps.hpp"
 
 using namespace coyote;
@@ -25,27 +25,11 @@ constexpr bool exact() {
     ++seen;
   };
   model.visit(set);
-  Matrix<long> u(n, 2), y(n, 2), step(1, 2);
-  for (Index i = 0; i < n; ++i) {
-    for (Index c = 0; c < 2; ++c) u(i, c) = static_cast<long>(i * i + c) % 5 - 2;
-  }
-  Context<Reference> context;
-  model.forward(context, Batch{.sequences = 1, .length = n}, u, y);
-  auto state = model.make_state({.sequences = 1, .capacity = n});
-  bool equal = state.size().scalars == 2;
-  for (Index i = 0; i < n; ++i) {
-    model.step(context, state, {.position = i}, std::as_const(u).view().slice(i, 1), step);
-    for (Index c = 0; c < 2; ++c) {
-      long expected = 0;
-      for (Index t = 0; t <= i; ++t) {
-        long tap = c == 0 ? 3 : -2;
-        for (Index k = 0; k < t; ++k) tap *= c == 0 ? 2 : -1;
-        expected += tap * u(i - t, c);
-      }
-      equal = equal && step(0, c) == expected && y(i, c) == expected;
-    }
-  }
-  return equal;
+  return steps_exactly(model, n, 2, [](Index t, Index c) {
+    long tap = c == 0 ? 3 : -2;
+    for (Index k = 0; k < t; ++k) tap *= c == 0 ? 2 : -1;
+    return tap;
+  });
 }
 static_assert(exact());
 
@@ -87,12 +71,5 @@ TEST_CASE("cost is what decoding counts") {
   constexpr Cost expected = cost<M>(d, n);
   static_assert(expected == Cost{.parameters = 2 * d, .multiplications = 2 * n * d, .additions = n * d, .state_scalars = d});
   static_assert(state_is_bounded<M>);
-  Model<M, Reference, Counted> model({d, n}, Seed{1});
-  auto state = model.make_state({.sequences = 1, .capacity = n});
-  Context<Reference> context;
-  Matrix<Counted> u(1, d), y(1, d);
-  Counted::done = {};
-  for (Index i = 0; i < n; ++i) model.step(context, state, {.position = i}, u, y);
-  CHECK(Counted::done.multiplications == expected.multiplications);
-  CHECK(Counted::done.additions == expected.additions);
+  CHECK(count_decoding<M>(d, n) == Cost{.multiplications = 2 * n * d, .additions = n * d, .state_scalars = d});
 }

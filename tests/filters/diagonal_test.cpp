@@ -8,7 +8,7 @@
 #include "coyote/models/model.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "support/conformance.hpp"
-#include "support/counted.hpp"
+#include "support/decoding.hpp"
 #include "support/taps.hpp"
 
 using namespace coyote;
@@ -87,7 +87,7 @@ void complex_taps(Index modes, Index n, Index d) {
 }
 
 /// A convolution with two integer modes: forward by the taps, step by the recurrence, both at compile time.
-constexpr bool steps_exactly() {
+constexpr bool exact() {
   const Index n = 6;
   auto model = Model<LongConv<DiagonalFilter, Causal, NoBias>, Reference, long>::blank({2, n}, {.filter = {.modes = 2}});
   auto set = [](const Path&, auto& p) {
@@ -96,21 +96,9 @@ constexpr bool steps_exactly() {
     }
   };
   model.visit(set);
-  Matrix<long> u(n, 2), y(n, 2), step(1, 2);
-  for (Index i = 0; i < n; ++i) {
-    for (Index c = 0; c < 2; ++c) u(i, c) = static_cast<long>(i * i + c) % 5 - 2;
-  }
-  Context<Reference> context;
-  model.forward(context, Batch{.sequences = 1, .length = n}, u, y);
-  auto state = model.make_state({.sequences = 1, .capacity = n});
-  bool equal = state.size().scalars == 4;
-  for (Index i = 0; i < n; ++i) {
-    model.step(context, state, {.position = i}, std::as_const(u).view().slice(i, 1), step);
-    for (Index c = 0; c < 2; ++c) equal = equal && step(0, c) == y(i, c);
-  }
-  return equal;
+  return steps_exactly(model, n, 4);
 }
-static_assert(steps_exactly());
+static_assert(exact());
 
 }  // namespace
 
@@ -205,14 +193,9 @@ TEST_CASE("long convolutions with diagonal filters do what a mixer owes") {
 TEST_CASE_TEMPLATE("cost is what decoding counts", F, DiagonalFilter, ComplexDiagonalFilter) {
   constexpr Index n = 9, d = 4, modes = 3;
   using M = LongConv<F, Causal, NoBias>;
-  Model<M, Reference, Counted> model({d, n}, Seed{1}, {.filter = {.modes = modes}});
-  auto state = model.make_state({.sequences = 1, .capacity = n});
-  Context<Reference> context;
-  Matrix<Counted> u(1, d), y(1, d);
-  Counted::done = {};
-  for (Index i = 0; i < n; ++i) model.step(context, state, {.position = i}, u, y);
   const Cost expected = cost<M>(d, n, -1, {.filter = {.modes = modes}});
-  CHECK(Counted::done.multiplications == expected.multiplications);
-  CHECK(Counted::done.additions == expected.additions);
-  CHECK(state.size().scalars == expected.state_scalars);
+  const Cost counted = count_decoding<M>(d, n, {.filter = {.modes = modes}});
+  CHECK(counted.multiplications == expected.multiplications);
+  CHECK(counted.additions == expected.additions);
+  CHECK(counted.state_scalars == expected.state_scalars);
 }

@@ -6,7 +6,7 @@
 #include "coyote/models/model.hpp"
 #include "coyote/operations/cpu/operations.hpp"
 #include "support/conformance.hpp"
-#include "support/counted.hpp"
+#include "support/decoding.hpp"
 #include "support/taps.hpp"
 
 using namespace coyote;
@@ -50,23 +50,13 @@ void shift_taps(Index states, Index n) {
 }
 
 /// A convolution with a shift filter in integers: forward by the taps, step by the ring of inputs, both at compile time.
-constexpr bool steps_exactly(Index states, Index length) {
+constexpr bool exact(Index states, Index length) {
   auto model = Model<LongConv<ShiftFilter, Causal, NoBias>, Reference, long>::blank({2, length}, {.filter = {.states = states}});
   auto set = [](const Path&, auto& p) { fill(p.value, p.rows); };
   model.visit(set);
-  Matrix<long> u(length, 2), y(length, 2), step(1, 2);
-  fill(u.view(), 1);
-  Context<Reference> context;
-  model.forward(context, Batch{.sequences = 1, .length = length}, u, y);
-  auto state = model.make_state({.sequences = 1, .capacity = length});
-  bool equal = state.size().scalars == 2 * ((states == 0 ? length : states) - 1);
-  for (Index i = 0; i < length; ++i) {
-    model.step(context, state, {.position = i}, std::as_const(u).view().slice(i, 1), step);
-    for (Index c = 0; c < 2; ++c) equal = equal && step(0, c) == y(i, c);
-  }
-  return equal;
+  return steps_exactly(model, length, 2 * ((states == 0 ? length : states) - 1));
 }
-static_assert(steps_exactly(3, 5) && steps_exactly(0, 4) && steps_exactly(1, 3) && steps_exactly(6, 4));
+static_assert(exact(3, 5) && exact(0, 4) && exact(1, 3) && exact(6, 4));
 
 }  // namespace
 
@@ -116,12 +106,8 @@ TEST_CASE("cost is that of a convolution with m taps, and what decoding counts")
       .parameters = m * d, .multiplications = d * products, .additions = d * (products - n), .state_scalars = (m - 1) * d};
   static_assert(cost<Fir>(d, n, -1, {.filter = {.count = m}}) == expected);
   static_assert(state_is_bounded<Fir> && !state_is_bounded<LongConv<ShiftFilter>>);
-  Model<Fir, Reference, Counted> model({d, n}, Seed{1}, {.filter = {.count = m}});
-  auto state = model.make_state({.sequences = 1, .capacity = n});
-  Context<Reference> context;
-  Matrix<Counted> u(1, d), y(1, d);
-  Counted::done = {};
-  for (Index i = 0; i < n; ++i) model.step(context, state, {.position = i}, u, y);
-  CHECK(Counted::done.multiplications == expected.multiplications);
-  CHECK(Counted::done.additions == expected.additions);
+  const Cost counted = count_decoding<Fir>(d, n, {.filter = {.count = m}});
+  CHECK(counted.multiplications == expected.multiplications);
+  CHECK(counted.additions == expected.additions);
+  CHECK(counted.state_scalars == expected.state_scalars);
 }

@@ -8,9 +8,12 @@
 #include <limits>
 #include <vector>
 
+#include "support/worst_error.hpp"
+
 namespace {
 
 using namespace coyote;
+using namespace coyote::test;
 
 struct All {
   static constexpr bool uses_tokens = false;
@@ -149,20 +152,6 @@ Gradients plain(const Batch& batch, Index heads, double scale, const AttentionDr
 }
 
 template <class S>
-double error(const std::vector<double>& reference, Rows<const S> got) {
-  double worst = 0, size = 1e-300;
-  for (Index i = 0; i < got.rows; ++i) {
-    for (Index c = 0; c < got.width; ++c) {
-      const double r = reference[static_cast<std::size_t>(i * got.width + c)];
-      const double e = std::abs(r - static_cast<double>(got(i, c)));
-      if (worst == worst && !(e <= worst)) worst = e;
-      size = std::max(size, std::abs(r));
-    }
-  }
-  return worst / size;
-}
-
-template <class S>
 constexpr double tolerance = sizeof(S) == 4 ? 1e-5 : 2e-14;
 
 template <class S>
@@ -203,7 +192,7 @@ void check(const Batch& batch, Index heads, Index width, double rate = 0, double
   Run<S> got = run<S, Pattern>(ctx, batch, heads, scale, dropout, data);
   const Gradients expected = plain<Pattern>(batch, heads, scale, dropout, data);
   const double allowed = tolerance<S>;
-  CHECK(error<S>(expected.y, got.y.view()) <= allowed);
+  CHECK(worst_error<S>(expected.y, got.y.view()) <= allowed);
   // Gradients are compared with the largest of all three: with one key per row dq and dk are differences of equals.
   double largest = 0;
   for (const auto* g : {&expected.dq, &expected.dk, &expected.dv}) {
@@ -225,11 +214,11 @@ void check(const Batch& batch, Index heads, Index width, double rate = 0, double
   // Controls: zero and slightly wrong results are refused.
   if (largest > 0) {
     const Matrix<S> zero(data.rows, data.d);
-    CHECK_FALSE(error<S>(expected.y, zero) <= allowed);
+    CHECK_FALSE(worst_error<S>(expected.y, zero) <= allowed);
     CHECK_FALSE(near(expected.dv, zero));
     got.y(data.rows - 1, 0) += S(0.01) * static_cast<S>(std::max(1.0, size));
     got.part(2)(data.rows - 1, 0) += static_cast<S>(0.01 * std::max(1.0, largest));
-    CHECK_FALSE(error<S>(expected.y, got.y.view()) <= allowed);
+    CHECK_FALSE(worst_error<S>(expected.y, got.y.view()) <= allowed);
     CHECK_FALSE(near(expected.dv, got.part(2)));
   }
 }

@@ -8,9 +8,12 @@
 #include <limits>
 #include <vector>
 
+#include "support/worst_error.hpp"
+
 namespace {
 
 using namespace coyote;
+using namespace coyote::test;
 
 /// A matrix of small random numbers with `gap` unused columns behind each row, which must stay as they are.
 template <class S>
@@ -31,21 +34,6 @@ struct Strided {
 
 template <class S>
 constexpr double tolerance = sizeof(S) == 4 ? 2e-6 : 4e-15;
-
-/// Largest difference relative to the largest reference, NaN if any is.
-template <class S>
-double error(const std::vector<double>& reference, Rows<const S> got) {
-  double worst = 0, size = 1e-300;
-  for (Index i = 0; i < got.rows; ++i) {
-    for (Index c = 0; c < got.width; ++c) {
-      const double r = reference[static_cast<std::size_t>(i * got.width + c)];
-      const double e = std::abs(r - static_cast<double>(got(i, c)));
-      if (worst == worst && !(e <= worst)) worst = e;
-      size = std::max(size, std::abs(r));
-    }
-  }
-  return worst / size;
-}
 
 /// initial + sum_p a(i, p) b(p, j) as plain loops in double.
 template <class A, class B, class Init>
@@ -75,33 +63,33 @@ void check_products(Index m, Index k, Index n, Index gap) {
     Strided<S> c = before;
     cpu::product<S>(a, b, c, write);
     const auto expected = plain(m, k, n, a.values.view(), b.values.view(), init);
-    CHECK(error<S>(expected, c) <= allowed);
+    CHECK(worst_error<S>(expected, c) <= allowed);
     for (Index i = 0; i < m; ++i) {
       for (Index g = 0; g < gap; ++g) REQUIRE(c.values(i, n + g) == before.values(i, n + g));
     }
     if (m * n > 1) {
       const Matrix<S> zero(m, n);
-      CHECK_FALSE(error<S>(expected, zero) <= allowed);
+      CHECK_FALSE(worst_error<S>(expected, zero) <= allowed);
       Strided<S> wrong = c;
       wrong.values(m - 1, n - 1) += S(0.01) * static_cast<S>(k + 1);
-      CHECK_FALSE(error<S>(expected, wrong) <= allowed);
+      CHECK_FALSE(worst_error<S>(expected, wrong) <= allowed);
       wrong.values(m - 1, n - 1) = std::numeric_limits<S>::quiet_NaN();
-      CHECK_FALSE(error<S>(expected, wrong) <= allowed);
+      CHECK_FALSE(worst_error<S>(expected, wrong) <= allowed);
     }
     c = before;
     cpu::product_nt<S>(a, bt, c, write);
-    CHECK(error<S>(plain(
-                       m, k, n, a.values.view(), [&](Index p, Index j) { return bt.values(j, p); }, init),
-                   c) <= allowed);
+    CHECK(worst_error<S>(plain(
+                             m, k, n, a.values.view(), [&](Index p, Index j) { return bt.values(j, p); }, init),
+                         c) <= allowed);
     c = before;
     cpu::product_tn<S>(at, b, c, write);
-    CHECK(error<S>(plain(
-                       m, k, n, [&](Index i, Index p) { return at.values(p, i); }, b.values.view(), init),
-                   c) <= allowed);
+    CHECK(worst_error<S>(plain(
+                             m, k, n, [&](Index i, Index p) { return at.values(p, i); }, b.values.view(), init),
+                         c) <= allowed);
     c = before;
     cpu::product<S>(a, b, c, Write::none);
-    CHECK(error<S>(plain(m, 0, n, a.values.view(), b.values.view(), [&](Index i, Index j) { return before.values(i, j); }), c) <=
-          0);
+    CHECK(worst_error<S>(plain(m, 0, n, a.values.view(), b.values.view(), [&](Index i, Index j) { return before.values(i, j); }),
+                         c) <= 0);
   }
 }
 
@@ -136,7 +124,7 @@ void check_linear(const Batch& batch, Index in, Index out, Index bias_rows, Inde
   ctx.poison(true);
   Strided<S> y(rows, out, 1, 5);
   linear<S>(ctx, batch, x, weight, bias, y);
-  CHECK(error<S>(plain(rows, in, out, x.values.view(), weight.values.view(), bias_at), y) <= allowed);
+  CHECK(worst_error<S>(plain(rows, in, out, x.values.view(), weight.values.view(), bias_at), y) <= allowed);
 
   for (const Write write : {Write::overwrite, Write::add, Write::none}) {
     Strided<S> dx(rows, in, 1, 6), dweight(in, out, 2, 7), dbias(bias_rows, out, 1, 8);
@@ -144,13 +132,13 @@ void check_linear(const Batch& batch, Index in, Index out, Index bias_rows, Inde
     linear_backward<S>(ctx, batch, x, weight, dy, dx, write, dweight, dbias);
     const Index depth = write == Write::none ? 0 : out;
     const auto init = [&](Index i, Index j) { return write == Write::overwrite ? 0.0 : static_cast<double>(dx0.values(i, j)); };
-    CHECK(error<S>(plain(
-                       rows, depth, in, dy.values.view(), [&](Index p, Index j) { return weight.values(j, p); }, init),
-                   dx) <= allowed);
-    CHECK(error<S>(plain(
-                       in, rows, out, [&](Index i, Index p) { return x.values(p, i); }, dy.values.view(),
-                       [&](Index i, Index j) { return dweight0.values(i, j); }),
-                   dweight) <= allowed_sum);
+    CHECK(worst_error<S>(plain(
+                             rows, depth, in, dy.values.view(), [&](Index p, Index j) { return weight.values(j, p); }, init),
+                         dx) <= allowed);
+    CHECK(worst_error<S>(plain(
+                             in, rows, out, [&](Index i, Index p) { return x.values(p, i); }, dy.values.view(),
+                             [&](Index i, Index j) { return dweight0.values(i, j); }),
+                         dweight) <= allowed_sum);
     std::vector<double> sums;
     for (Index i = 0; i < bias_rows; ++i) {
       for (Index c = 0; c < out; ++c) sums.push_back(static_cast<double>(dbias0.values(i, c)));
@@ -159,7 +147,7 @@ void check_linear(const Batch& batch, Index in, Index out, Index bias_rows, Inde
       const Index to = bias_rows == 1 ? 0 : position[static_cast<std::size_t>(i)];
       for (Index c = 0; c < out; ++c) sums[static_cast<std::size_t>(to * out + c)] += static_cast<double>(dy.values(i, c));
     }
-    CHECK(error<S>(sums, dbias) <= allowed_sum);
+    CHECK(worst_error<S>(sums, dbias) <= allowed_sum);
     // Absent gradients.
     Strided<S> again(rows, in, 1, 6);
     linear_backward<S>(ctx, batch, x, weight, dy, again, write, Rows<S>{}, Rows<S>{});
@@ -174,13 +162,16 @@ TEST_CASE_TEMPLATE("linear and its gradient equal plain loops", S, float, double
     check_linear<S>(packed, 5, 33, bias, 2);
     check_linear<S>(packed, 64, 64, bias, 1);
   }
+  check_linear<S>(packed, 300, 290, 1, 2);  // several blocks of the inner dimension and groups of columns, far rows
+  check_linear<S>(packed, 290, 31, 0, 2);
+  check_linear<S>(packed, 33, 600, 230, 2);
   check_linear<S>(Batch{.sequences = 3, .length = 7}, 17, 3, 7, 2);
   check_linear<S>(Batch{.sequences = 1, .length = 1}, 64, 192, 1, 2);
 }
 
-TEST_CASE("linear does not depend on the number of threads") {
+void check_threads(Index in, Index out) {
   const Batch batch{.sequences = 5, .length = 1001};
-  const Index rows = batch.rows(), in = 20, out = 72;
+  const Index rows = batch.rows();
   const Strided<float> x(rows, in, 0, 1), weight(in, out, 0, 2), bias(1, out, 0, 3), dy(rows, out, 0, 4);
   std::vector<std::vector<float>> results;
   for (const Index threads : {1, 3}) {
@@ -194,6 +185,11 @@ TEST_CASE("linear does not depend on the number of threads") {
   CHECK(results[0] == results[1]);
   results[1][17] += 1e-6f;
   CHECK(results[0] != results[1]);
+}
+
+TEST_CASE("linear does not depend on the number of threads") {
+  check_threads(20, 72);
+  check_threads(300, 513);
 }
 
 }  // namespace

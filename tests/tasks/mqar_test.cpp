@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "coyote/tasks/oracle.hpp"
+#include "support/message_of.hpp"
 
 using coyote::Index;
 using coyote::LabelledBatch;
@@ -25,18 +26,9 @@ using coyote::Seed;
 using coyote::Split;
 using coyote::Token;
 using coyote::TokenSequence;
+using coyote::test::message_of;
 
 namespace {
-
-template <class Action>
-std::string message_of(Action action) {
-  try {
-    action();
-  } catch (const coyote::Error& error) {
-    return error.what();
-  }
-  return "nothing thrown";
-}
 
 std::size_t at(Index i) { return static_cast<std::size_t>(i); }
 

@@ -13,6 +13,7 @@
 #include "coyote/tasks/induction.hpp"
 #include "coyote/tasks/mixture.hpp"
 #include "coyote/tasks/oracle.hpp"
+#include "support/message_of.hpp"
 
 using coyote::Index;
 using coyote::InductionHeads;
@@ -25,18 +26,9 @@ using coyote::SingleQueryRecallOptions;
 using coyote::Split;
 using coyote::Token;
 using coyote::TokenSequence;
+using coyote::test::message_of;
 
 namespace {
-
-template <class Action>
-std::string message_of(Action action) {
-  try {
-    action();
-  } catch (const coyote::Error& error) {
-    return error.what();
-  }
-  return "nothing thrown";
-}
 
 /// The definition of single-query recall, checked from the finished sequence. Empty if all is well.
 std::string broken_rule(const SingleQueryRecall& task, const TokenSequence& s) {

@@ -14,6 +14,7 @@
 #include "coyote/tasks/mqar.hpp"
 #include "coyote/tasks/oracle.hpp"
 #include "coyote/tasks/recall.hpp"
+#include "support/message_of.hpp"
 
 using coyote::Batch;
 using coyote::Index;
@@ -23,6 +24,7 @@ using coyote::Seed;
 using coyote::Split;
 using coyote::Token;
 using coyote::TokenSequence;
+using coyote::test::message_of;
 
 namespace {
 std::atomic<long> allocations{0};
@@ -37,16 +39,6 @@ std::atomic<long> allocations{0};
 [[gnu::noinline]] void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 
 namespace {
-
-template <class Action>
-std::string message_of(Action action) {
-  try {
-    action();
-  } catch (const coyote::Error& error) {
-    return error.what();
-  }
-  return "nothing thrown";
-}
 
 TokenSequence make(std::vector<Token> tokens, std::vector<Index> rows, std::vector<Token> labels) {
   TokenSequence sequence;

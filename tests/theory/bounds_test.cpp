@@ -64,7 +64,6 @@ constexpr Index cube_degree() {
       a, b, 6);
 }
 static_assert(cube_degree() == 3);
-static_assert(recall_degree(13) == 27 && required_gate_layers(13) == 5 && required_gate_layers(1) == 2);
 
 }  // namespace
 

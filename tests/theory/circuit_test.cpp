@@ -9,33 +9,18 @@
 #include "coyote/theory/circuit.hpp"
 #include "coyote/theory/prime_field.hpp"
 #include "coyote/theory/rational.hpp"
+#include "support/random_circuit.hpp"
 
 namespace {
 
 using namespace coyote;
 using namespace coyote::theory;
+using coyote::test::random_circuit;
 
 template <class S>
 std::vector<S> evaluate(const Circuit<S>& circuit, const std::vector<S>& x) {
   const List<S> y = circuit.evaluate(x);
   return {y.begin(), y.end()};
-}
-
-template <class S>
-Circuit<S> random_circuit(Index inputs, Index gates, Index outputs, std::mt19937& random) {
-  Circuit<S> c(inputs);
-  const auto any = [&] { return c.wire(static_cast<Index>(random()) % c.nodes().size()); };
-  for (Index g = 0; g < gates; ++g) {
-    const auto kind = random() % 12;
-    if (kind == 0) {
-      c.constant(S(static_cast<long>(random() % 11) - 5));
-    } else {
-      const auto a = any(), b = any();
-      kind < 6 ? a* b : kind < 10 ? a + b : a - b;
-    }
-  }
-  for (Index k = 0; k < outputs; ++k) c.output(any());
-  return c;
 }
 
 /// The value of a node by recursion from the definition.

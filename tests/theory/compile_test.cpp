@@ -9,28 +9,13 @@
 #include "coyote/theory/compile.hpp"
 #include "coyote/theory/prime_field.hpp"
 #include "coyote/theory/rational.hpp"
+#include "support/random_circuit.hpp"
 
 namespace {
 
 using namespace coyote;
 using namespace coyote::theory;
-
-template <class S>
-Circuit<S> random_circuit(Index inputs, Index gates, Index outputs, std::mt19937& random) {
-  Circuit<S> c(inputs);
-  const auto any = [&] { return c.wire(static_cast<Index>(random()) % c.nodes().size()); };
-  for (Index g = 0; g < gates; ++g) {
-    const auto kind = random() % 12;
-    if (kind == 0) {
-      c.constant(S(static_cast<long>(random() % 11) - 5));
-    } else {
-      const auto a = any(), b = any();
-      kind < 6 ? a* b : kind < 10 ? a + b : a - b;
-    }
-  }
-  for (Index k = 0; k < outputs; ++k) c.output(any());
-  return c;
-}
+using coyote::test::random_circuit;
 
 /// Sizes by walking back from the outputs with plain recursion, so that the formulas rest on nothing that the compilers use.
 template <class S>
@@ -230,20 +215,6 @@ TEST_CASE("B: a larger circuit") {
   const Matrix<Field> u = random_matrix<Field>(16, 1, random);
   check_equal(compiled.run(u), c, {u.begin(), u.end()});
 }
-
-// A small circuit through compiler A at compile time: (x + 2)(x - y) and its square.
-static_assert([] {
-  Circuit<long> c;
-  const auto x = c.input(0), y = c.input(1), z = (x + 2) * (x - y);
-  c.output(z);
-  c.output(z * z);
-  const auto compiled = compile_channels(c);
-  Matrix<long> u(1, 2);
-  u(0, 0) = 5;
-  u(0, 1) = 3;
-  const auto out = compiled.run(u);
-  return compiled.stack.size().layers == 5 && out[0] == 14 && out[1] == 196;
-}());
 
 TEST_CASE("constants, unused inputs, repeated outputs") {
   Circuit<long> c(3);

@@ -9,31 +9,15 @@
 #include <random>
 #include <vector>
 
-#include "coyote/tasks/oracle.hpp"
 #include "coyote/tasks/recall.hpp"
+#include "support/recall_instance.hpp"
 
 using namespace coyote;
 using namespace coyote::theory;
+using coyote::test::expected;
+using Instance = coyote::test::RecallInstance;
 
 namespace {
-
-struct Instance {
-  std::vector<Token> keys, values, queries;
-  operator Aligned() const { return {keys, values, queries}; }
-};
-
-/// The definition, with 0 for no answer. Keys and queries that are none never match.
-std::vector<Token> expected(Instance x) {
-  for (Token& k : x.keys) {
-    if (k < 0) k = -2;
-  }
-  for (Token& q : x.queries) {
-    if (q < 0) q = -3;
-  }
-  std::vector<Token> answers = mqar_aligned(x.keys, x.values, x.queries);
-  for (Token& a : answers) a = std::max(a, Token{0});
-  return answers;
-}
 
 template <Ring S>
 bool exact(const Construction<S>& construction, const Instance& x) {
@@ -111,27 +95,6 @@ bool rows_see_no_later_row(const Construction<S>& construction, const Instance& 
   }
   return true;
 }
-
-// ---- at compile time -------------------------------------------------------------------------------------------------
-
-constexpr bool table_works() {
-  const auto m0 = table<long>(3, 2, 1);
-  const Token keys[] = {1, 0, -1}, values[] = {1, 0, 1}, queries[] = {1, 1, 0};
-  const Array<Token> answers = m0.solve({keys, values, queries});
-  const StackSize size = m0.stack.size();
-  return size.layers == 4 && size.gate_layers == 2 && size.width == 7 && answers[0] == 0 && answers[1] == 1 && answers[2] == 0;
-}
-static_assert(table_works());
-
-template <Ring S>
-constexpr bool unfold_works() {
-  const auto m1 = lag_unfold<S>(3, 1, 1);
-  const Token keys[] = {1, 0, 0}, values[] = {1, 0, 1}, queries[] = {1, 1, 1};
-  const Array<Token> answers = m1.solve({keys, values, queries});
-  const StackSize size = m1.stack.size();
-  return size.layers == 5 && size.gate_layers == 2 && size.width == 7 && answers[0] == 0 && answers[1] == 1 && answers[2] == 1;
-}
-static_assert(unfold_works<Field>() && unfold_works<long>());
 
 }  // namespace
 

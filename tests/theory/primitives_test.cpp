@@ -166,28 +166,6 @@ TEST_CASE_TEMPLATE("gates of logic", S, Field, Rational) {
   CHECK_THROWS_AS(pr::equality_minus_half(same, 0, 1, S(2)), Error);
 }
 
-// The same at compile time.
-static_assert([] {
-  Stack<Field> stack(4, 2);
-  const Field half = Field(2).inverse();
-  pr::equality_minus_half(stack, 0, 1, half);
-  Matrix<Field> u(4, 2);
-  for (Index i = 0; i < 4; ++i) {
-    u(i, 0) = i / 2;
-    u(i, 1) = i % 2;
-  }
-  const Matrix<Field> y = stack.run(u);
-  return stack.size().layers == 1 && y(0, 1) + half == Field(1) && y(1, 1) + half == Field(0) && y(2, 1) + half == Field(0) &&
-         y(3, 1) + half == Field(1);
-}());
-static_assert([] {
-  Stack<long> stack(1, 4);
-  const Index at = pr::product_tree(stack, {0, 1, 2, 3});
-  Matrix<long> u(1, 4);
-  for (Index c = 0; c < 4; ++c) u(0, c) = c + 2;
-  return stack.size().layers == 2 && stack.run(u)(0, at) == 2 * 3 * 4 * 5;
-}());
-
 TEST_CASE("rows of a causal stack never depend on later rows") {
   std::mt19937 generator(7);
   const auto random = [&] { return static_cast<long long>(generator()); };

@@ -145,16 +145,6 @@ TEST_CASE("fan-out: every map of 2 and 4 rows, random ones beyond, 5m - 2 stages
   }
 }
 
-// Benes of four rows at compile time.
-static_assert([] {
-  const Index source[] = {2, 0, 3, 1};
-  const auto routed = permute_rows<long>(source);
-  Matrix<long> u(4, 1);
-  for (Index i = 0; i < 4; ++i) u(i, 0) = 10 + i;
-  const Matrix<long> y = routed.stack.run(u);
-  return routed.stack.size().layers == 7 && y(0, 0) == 12 && y(1, 0) == 10 && y(2, 0) == 13 && y(3, 0) == 11;
-}());
-
 TEST_CASE("errors") {
   const std::vector<Index> three{0, 1, 2}, one{0}, twice{0, 0}, outside{0, 2}, negative{-1, 0}, below{-2, 0};
   CHECK_THROWS_AS(benes(three), Error);

@@ -121,6 +121,33 @@ TEST_CASE("a fraction that does not fit is an error, and only then") {
   CHECK(Rational(-1) / tiny == Rational(-most));
 }
 
+TEST_CASE("convolution by transforms is the sum over lags, with both ends") {
+  std::mt19937 random(3);
+  for (const Index n : {1, 2, 3, 17, 64, 100}) {
+    for (const Index count : {Index{1}, (n + 1) / 2, n}) {
+      Array<Field> taps(count), x(n);
+      for (Field& t : taps) t = static_cast<long long>(random());
+      for (Field& v : x) v = static_cast<long long>(random());
+      for (const bool cyclic : {false, true}) {
+        Array<Field> y(n);
+        for (Field& v : y) v = 5;  // it adds
+        convolve_by_transform(taps.data(), count, x.data(), n, cyclic, y.data());
+        bool right = true, slightly_wrong = true;
+        for (Index i = 0; i < n; ++i) {
+          Field sum = 5;
+          for (Index t = 0; t < count; ++t) {
+            if (i >= t || cyclic) sum += taps[t] * x[(i - t + n) % n];
+          }
+          right = right && y[i] == sum;
+          slightly_wrong = slightly_wrong && y[i] == sum + Field(i == n / 2 ? 1 : 0);
+        }
+        CHECK(right);
+        CHECK(!slightly_wrong);
+      }
+    }
+  }
+}
+
 TEST_CASE("the transform turns convolution into products") {
   std::mt19937 random(2);
   for (Index n : {1, 2, 4, 8, 64, 256}) {

@@ -8,24 +8,15 @@
 #include <random>
 #include <vector>
 
-#include "coyote/tasks/oracle.hpp"
 #include "coyote/theory/lanes.hpp"
+#include "support/recall_instance.hpp"
 
 using namespace coyote;
 using namespace coyote::theory;
+using coyote::test::expected;
+using Instance = coyote::test::RecallInstance;
 
 namespace {
-
-struct Instance {
-  std::vector<Token> keys, values, queries;
-  operator Aligned() const { return {keys, values, queries}; }
-};
-
-std::vector<Token> expected(const Instance& x) {
-  std::vector<Token> answers = mqar_aligned(x.keys, x.values, x.queries);  // the latest one
-  for (Token& a : answers) a = std::max(a, Token{0});
-  return answers;
-}
 
 Instance draw(std::mt19937& random, Index rows, Index l, Index mv) {
   Instance x;

@@ -17,7 +17,7 @@ namespace coyote::inline v0 {
 
 /// Plain loops over any commutative ring, usable in constant evaluation: the oracle.
 struct Reference {};
-/// The host's processor: Eigen and our own vector kernels, float and double.
+/// The host's processor: vector kernels, float and double.
 struct Cpu {};
 /// An NVIDIA GPU; its context and layers come with coyote/cuda.hpp.
 struct Cuda {};
@@ -202,7 +202,7 @@ class Resident {
   constexpr operator const Batch&() const { return batch_; }
 
  private:
-  const Batch& batch_;
+  Batch batch_;
 };
 
 /// The same for a decoding step.
@@ -213,7 +213,7 @@ class ResidentStep {
   constexpr operator const Step&() const { return step_; }
 
  private:
-  const Step& step_;
+  Step step_;
 };
 
 /// The type of an activation that a layer keeps: owning on Reference, a view into the arena elsewhere.

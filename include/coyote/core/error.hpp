@@ -29,17 +29,65 @@ class Error : public std::runtime_error {
 };
 
 namespace detail {
-inline std::string text(std::string_view value) { return std::string(value); }
-template <class T>
-requires std::is_arithmetic_v<T> std::string text(T value) { return std::to_string(value); }
+/// One part of `words`: a string or a number. It views the string.
+class Word {
+ public:
+  Word(std::string_view text) : text_(text) {}
+  Word(const std::string& text) : text_(text) {}
+  Word(const char* text) : text_(text) {}
+  template <class T>
+  requires std::is_arithmetic_v<T> Word(T value) {
+    if constexpr (std::is_floating_point_v<T>) {
+      kind_ = Kind::real;
+      real_ = static_cast<double>(value);
+    } else if constexpr (std::is_signed_v<T>) {
+      kind_ = Kind::integer;
+      integer_ = value;
+    } else {
+      kind_ = Kind::natural;
+      natural_ = value;
+    }
+  }
+
+  void append_to(std::string& result) const {
+    switch (kind_) {
+      case Kind::text:
+        result += text_;
+        break;
+      case Kind::integer:
+        result += std::to_string(integer_);
+        break;
+      case Kind::natural:
+        result += std::to_string(natural_);
+        break;
+      case Kind::real:
+        result += std::to_string(real_);
+        break;
+    }
+  }
+
+ private:
+  enum class Kind { text, integer, natural, real };
+  Kind kind_ = Kind::text;
+  std::string_view text_;
+  union {
+    long long integer_;
+    unsigned long long natural_;
+    double real_;
+  };
+};
+[[gnu::noinline, gnu::cold]] inline std::string join(const Word* first, const Word* last) {
+  std::string result;
+  for (; first != last; ++first) first->append_to(result);
+  return result;
+}
 }  // namespace detail
 
 /// Concatenates strings and numbers into one string: the wording of errors, without a stream.
 template <class... Parts>
 [[gnu::noinline, gnu::cold]] std::string words(const Parts&... parts) {
-  std::string result;
-  ((result += detail::text(parts)), ...);
-  return result;
+  const detail::Word all[] = {detail::Word(parts)...};
+  return detail::join(all, all + sizeof...(parts));
 }
 
 }  // namespace coyote::inline v0

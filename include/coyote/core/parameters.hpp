@@ -78,18 +78,60 @@ constexpr void visit_parameter(V& visitor, const Path& path, Parameter<P>& param
   visitor(path, parameter);
 }
 
+/// Any visitor of parameters behind one type: a model's layers compile their `visit` once, not for every visitor.
+template <class P>
+class ParameterVisitor {
+ public:
+  ParameterVisitor(const ParameterVisitor&) = delete;
+  constexpr virtual void operator()(const Path& path, Parameter<P>& parameter) = 0;
+
+  /// Does it lay out memory, so that it sees packed matrices whole?
+  const bool lays_out_memory;
+
+ protected:
+  explicit constexpr ParameterVisitor(bool lays_out) : lays_out_memory(lays_out) {}
+  constexpr ~ParameterVisitor() = default;
+};
+
+namespace detail {
+template <class V>
+concept LaysOutMemory = requires {
+  typename V::lays_out;
+};
+
+template <class P, class V>
+class ErasedVisitor final : public ParameterVisitor<P> {
+ public:
+  explicit constexpr ErasedVisitor(V& visitor) : ParameterVisitor<P>(LaysOutMemory<V>), visitor_(visitor) {}
+  constexpr void operator()(const Path& path, Parameter<P>& parameter) override { visitor_(path, parameter); }
+
+ private:
+  V& visitor_;
+};
+}  // namespace detail
+
+/// Calls show(visitor as a ParameterVisitor<P>).
+template <class P, class V, class Show>
+constexpr void with_erased(V& visitor, Show&& show) {
+  if constexpr (std::is_same_v<V, ParameterVisitor<P>>) {
+    show(visitor);
+  } else {
+    detail::ErasedVisitor<P, V> erased(visitor);
+    show(static_cast<ParameterVisitor<P>&>(erased));
+  }
+}
+
 /// Shows a visitor matrices that lie side by side in one: whoever lays out memory sees one parameter, everybody else sees
 /// the parts, each under its own name: checkpoints and initial values do not know that a product packs them.
 template <class V, class P, std::size_t N>
 constexpr void visit_packed(V& visitor, const Path& path, Parameter<P>& packed, const std::string_view (&names)[N]) {
-  if constexpr (requires { typename V::lays_out_memory; }) {
-    visitor(path, packed);
-  } else {
-    const Index width = packed.columns / static_cast<Index>(N);
-    for (std::size_t n = 0; n < N; ++n) {
-      Parameter<P> part = packed.slice(static_cast<Index>(n) * width, width);
-      visitor(path / names[n], part);
-    }
+  bool whole = detail::LaysOutMemory<V>;
+  if constexpr (std::is_same_v<V, ParameterVisitor<P>>) whole = visitor.lays_out_memory;
+  if (whole) return visitor(path, packed);
+  const Index width = packed.columns / static_cast<Index>(N);
+  for (std::size_t n = 0; n < N; ++n) {
+    Parameter<P> part = packed.slice(static_cast<Index>(n) * width, width);
+    visitor(path / names[n], part);
   }
 }
 
@@ -139,7 +181,7 @@ class ParameterStore {
   template <class L>
   constexpr void bind(L& layer) {
     Layout layout{segments_};
-    layer.visit(layout);
+    with_erased<P>(layout, [&](auto& visitor) { layer.visit(visitor); });
     values_ = Buffer<Backend, P>(layout.size);
     rebind(layer);
   }
@@ -182,7 +224,7 @@ class ParameterStore {
   static constexpr Index alignment = 16;
 
   struct Layout {
-    using lays_out_memory = void;
+    using lays_out = void;
     List<Segment>& segments;
     Index size = 0;
     constexpr void operator()(const Path&, Parameter<P>& p) {
@@ -191,7 +233,7 @@ class ParameterStore {
     }
   };
   struct Bind {
-    using lays_out_memory = void;
+    using lays_out = void;
     P* values;
     P* gradients;
     Index at = 0;
@@ -211,7 +253,7 @@ class ParameterStore {
   template <class L>
   static constexpr void point(L& layer, P* values, P* gradients) {
     Bind bind{values, gradients};
-    layer.visit(bind);
+    with_erased<P>(bind, [&](auto& visitor) { layer.visit(visitor); });
   }
 
   Buffer<Backend, P> values_, gradients_;

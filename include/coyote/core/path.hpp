@@ -19,13 +19,13 @@ class Path {
   constexpr Path(std::string_view name) { append(name); }
 
   /// The place `name` below this one.
-  constexpr Path operator/(std::string_view name) const {
+  [[gnu::noinline]] constexpr Path operator/(std::string_view name) const {
     Path result = *this;
     if (size_ > 0) result.append(".");
     result.append(name);
     return result;
   }
-  constexpr Path operator/(Index number) const {
+  [[gnu::noinline]] constexpr Path operator/(Index number) const {
     char digits[24] = {};
     Index begin = 24;
     do digits[--begin] = static_cast<char>('0' + number % 10);
@@ -44,7 +44,7 @@ class Path {
   }
 
  private:
-  constexpr void append(std::string_view name) {
+  [[gnu::noinline]] constexpr void append(std::string_view name) {
     if (size_ + static_cast<Index>(name.size()) > capacity) {
       throw Error(std::string(view()), words("a layer's path of at most ", capacity, " characters"), std::string(name));
     }

@@ -43,12 +43,24 @@ class Workers {
   /// runs it. Returns when all are done; the first exception is thrown again here. Allocates nothing. Do not nest.
   template <class Work>
   void run(Index blocks, Work&& work) {
+    // The work is compiled once, behind a pointer, for one thread and for many.
+    run_blocks(
+        blocks, [](void* work_, Index block, Index worker) { (*static_cast<std::remove_reference_t<Work>*>(work_))(block, worker); },
+        const_cast<void*>(static_cast<const void*>(std::addressof(work))));
+  }
+
+ private:
+  /// About 20 microseconds of looking before a thread sleeps: calls follow each other closely within a step.
+  static constexpr Index spins = 4000;
+  using Call = void (*)(void* work, Index block, Index worker);
+
+  [[gnu::noinline]] void run_blocks(Index blocks, Call call, void* work) {
     if (blocks <= 1 || threads_.empty()) {
-      for (Index block = 0; block < blocks; ++block) work(block, Index{0});
+      for (Index block = 0; block < blocks; ++block) call(work, block, 0);
       return;
     }
-    call_ = [](void* work_, Index block, Index worker) { (*static_cast<std::remove_reference_t<Work>*>(work_))(block, worker); };
-    argument_ = const_cast<void*>(static_cast<const void*>(std::addressof(work)));
+    call_ = call;
+    argument_ = work;
     blocks_ = blocks;
     next_.store(0, std::memory_order_relaxed);
     busy_.store(static_cast<Index>(threads_.size()), std::memory_order_relaxed);
@@ -63,10 +75,6 @@ class Workers {
     }
     if (failure_) std::rethrow_exception(std::exchange(failure_, nullptr));
   }
-
- private:
-  /// About 20 microseconds of looking before a thread sleeps: calls follow each other closely within a step.
-  static constexpr Index spins = 4000;
 
   void take(Index worker) {
     try {
@@ -104,7 +112,7 @@ class Workers {
   std::atomic<std::uint64_t> generation_{0};
   std::atomic<Index> next_{0}, busy_{0};
   Index blocks_ = 0;
-  void (*call_)(void*, Index, Index) = nullptr;
+  Call call_ = nullptr;
   void* argument_ = nullptr;
   std::exception_ptr failure_;
   bool stop_ = false;

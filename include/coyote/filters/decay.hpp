@@ -37,11 +37,7 @@ class Taps<DecayFilter, Backend, S> {
 
  public:
   using Saved = NothingSaved;
-  struct State {
-    Storage<Backend, P> sums;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = sums.size() / sequences}; }
-  };
+  using State = RecurrenceState<Backend, P>;
 
   constexpr Taps(Index channels, Index, const DecayFilter::Options& options, Path path)
       : path_(path), gain_(1, channels, options.gain), decay_(1, channels, options.decay, false) {}
@@ -67,7 +63,7 @@ class Taps<DecayFilter, Backend, S> {
 
   constexpr State make_state(StateBounds bounds) const { return {{bounds.sequences, gain_.columns}, bounds.sequences}; }
   constexpr void step(Context<Backend>& context, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
-    modes_step<S>(context, decay_.view(), {}, gain_.view(), state.sums, u, y);
+    modes_step<S>(context, decay_.view(), {}, gain_.view(), state.rows, u, y);
   }
 
  private:

@@ -54,11 +54,7 @@ class Taps<DiagonalFilter, Backend, S> {
  public:
   using Saved = NothingSaved;
   /// Row sequence * modes + s: mode s of every channel.
-  struct State {
-    Storage<Backend, P> modes;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = modes.size() / sequences}; }
-  };
+  using State = RecurrenceState<Backend, P>;
 
   constexpr Taps(Index channels, Index, const DiagonalFilter::Options& options, Path path)
       : path_(path),
@@ -98,7 +94,7 @@ class Taps<DiagonalFilter, Backend, S> {
     return {{bounds.sequences * decay_.rows, decay_.columns}, bounds.sequences};
   }
   constexpr void step(Context<Backend>& context, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
-    modes_step<S>(context, decay_.view(), input_.view(), output_.view(), state.modes, u, y);
+    modes_step<S>(context, decay_.view(), input_.view(), output_.view(), state.rows, u, y);
   }
 
  private:
@@ -156,10 +152,8 @@ class Taps<ComplexDiagonalFilter, Backend, S> {
  public:
   using Saved = NothingSaved;
   /// Rows sequence * 2M + 2n and + 2n + 1: mode n of every channel. `ratio` and `weight` are constants, not counted.
-  struct State {
-    Storage<Backend, P> modes, ratio, weight;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = modes.size() / sequences}; }
+  struct State : RecurrenceState<Backend, P> {
+    Storage<Backend, P> ratio, weight;
   };
 
   Taps(Index channels, Index length, const ComplexDiagonalFilter::Options& options, Path path)
@@ -205,16 +199,15 @@ class Taps<ComplexDiagonalFilter, Backend, S> {
   }
 
   State make_state(StateBounds bounds) const {
-    State state{{bounds.sequences * 2 * modes_, log_step_.columns},
+    State state{{{bounds.sequences * 2 * modes_, log_step_.columns}, bounds.sequences},
                 {2 * modes_, log_step_.columns},
-                {2 * modes_, log_step_.columns},
-                bounds.sequences};
+                {2 * modes_, log_step_.columns}};
     Context<Backend> context = make_context<Backend>();
     discretise_modes<P>(context, parameters(), state.ratio.view(), state.weight.view());
     return state;
   }
   void step(Context<Backend>& context, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
-    complex_modes_step<S>(context, std::as_const(state.ratio).view(), std::as_const(state.weight).view(), state.modes, u, y);
+    complex_modes_step<S>(context, std::as_const(state.ratio).view(), std::as_const(state.weight).view(), state.rows, u, y);
   }
 
  private:

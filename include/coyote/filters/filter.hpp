@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/core/mixer.hpp"
+#include "coyote/core/storage.hpp"
 #include "coyote/operations/rowwise.hpp"
 
 namespace coyote::inline v0 {
@@ -38,6 +39,14 @@ concept Filter = std::is_empty_v<F> && requires(Index n, const typename F::Optio
 ///     void step(Context&, State&, const Step&, Rows<const S> u, Rows<S> y) const;
 template <class F, class Backend, class S>
 class Taps;
+
+/// The decoding state of a recurrence: as many rows of numbers for every sequence.
+template <class Backend, class P>
+struct RecurrenceState {
+  Storage<Backend, P> rows;
+  Index sequences = 1;
+  constexpr StateSize size() const { return {.scalars = rows.size() / sequences}; }
+};
 
 namespace detail {
 template <class T>

@@ -25,13 +25,9 @@ constexpr Cost fir_cost(Index taps, Index channels, Index length) {
   return {.multiplications = channels * products, .additions = channels * (products - length)};
 }
 
-/// The last m - 1 inputs of every sequence; the row of position p at p mod (m - 1).
+/// A state of the last m - 1 inputs of every sequence; the row of position p at p mod (m - 1).
 template <class Backend, class P>
-struct FirState {
-  Storage<Backend, P> history;
-  Index sequences = 1;
-  constexpr StateSize size() const { return {.scalars = history.size() / sequences}; }
-};
+using FirState = RecurrenceState<Backend, P>;
 
 }  // namespace detail
 
@@ -85,7 +81,7 @@ class Taps<FirFilter, Backend, S> {
     return {{bounds.sequences * (taps_.rows - 1), taps_.columns}, bounds.sequences};
   }
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
-    convolution_step<S>(context, at, taps_.view(), {}, state.history, u, y);
+    convolution_step<S>(context, at, taps_.view(), {}, state.rows, u, y);
   }
 
  private:
@@ -179,7 +175,7 @@ class Taps<ShiftFilter, Backend, S> {
     return state;
   }
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
-    convolution_step<S>(context, at, std::as_const(state.taps).view(), {}, state.history, u, y);
+    convolution_step<S>(context, at, std::as_const(state.taps).view(), {}, state.rows, u, y);
   }
 
  private:

@@ -13,6 +13,9 @@
 
 namespace coyote::inline v0 {
 
+template <class Model>
+class Decoder;
+
 /// What a language model is sized for.
 template <class LayerOptions>
 struct LanguageModelOptions {
@@ -104,17 +107,10 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   /// written back.
   template <class V>
   void visit(V& visitor) {
-    const auto all = [&] {
-      visit_parameter(visitor, "embedding", embedding_);
-      if (has_positions) visit_parameter(visitor, "positions", positions_);
-      net_.visit(visitor);
-      norm_.visit(visitor);
-    };
-    if constexpr (requires { typename V::lays_out_memory; }) {
-      all();
-    } else {
-      store_.on_host(*this, all);
-    }
+    with_erased<P>(visitor, [this](ParameterVisitor<P>& erased) {
+      if (erased.lays_out_memory) return visit_all(erased);
+      store_.on_host(*this, [&] { visit_all(erased); });
+    });
   }
   void enable_gradients() { store_.enable_gradients(*this); }
   /// Throws unless a labelled batch is one for this model: its arrays agree, and tokens, labels and length are in range.
@@ -206,6 +202,9 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   }
 
  private:
+  template <class Model>
+  friend class Decoder;
+
   static const Options& checked(const Options& options) {
     const auto positive = [](const char* name, Index value) {
       if (value < 1) throw Error("LanguageModel", words(name, " of at least 1"), words(value));
@@ -214,6 +213,12 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     positive("a width", options.width);
     positive("a length", options.length);
     return options;
+  }
+  void visit_all(ParameterVisitor<P>& visitor) {
+    visit_parameter(visitor, "embedding", embedding_);
+    if (has_positions) visit_parameter(visitor, "positions", positions_);
+    net_.visit(visitor);
+    norm_.visit(visitor);
   }
   Dimensions dims() const { return {options_.width, options_.length}; }
 
@@ -246,7 +251,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     saved.hidden = context.template make<S>(static_cast<Index>(batch.labels.size()), width);
     gather<S>(context, batch.resident_label_rows(), saved.normed, saved.hidden);
   }
-  void advance(Context<Backend>& context, State& state, std::span<const Token> tokens, Rows<P> y) const {
+  void check_step(const State& state, std::span<const Token> tokens) const {
     if (state.position >= state.capacity) {
       throw Error("LanguageModel::step", words("at most the ", state.capacity, " tokens that the state was made for"),
                   "one more");
@@ -255,20 +260,26 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
       throw Error("LanguageModel::step", words("one token for each of ", state.sequences, " sequences"), words(tokens.size()));
     }
     check("LanguageModel, token ", tokens);
+  }
+  void advance(Context<Backend>& context, State& state, std::span<const Token> tokens, Rows<P> y) const {
+    check_step(state, tokens);
     if (y.rows > 0) require_shape("LanguageModel::step", "an output", y, state.sequences, options_.vocabulary);
     const auto frame = context.frame();
     const ModeScope mode(context, Mode::inference);
-    const Step at{state.position, tokens};
+    const ResidentStep<Backend> resident(context, {state.position, tokens});
+    const RoundedParameters<S, Backend> rounded(context, store_);
+    run_step(context, state, resident, y);
+    ++state.position;
+  }
+  /// The work of a step, in the context's current frame.
+  void run_step(Context<Backend>& context, State& state, const Step& at, Rows<P> y) const {
     Tensor<Backend, S> u = context.template make<S>(state.sequences, options_.width);
     Tensor<Backend, S> mixed = context.template make<S>(state.sequences, options_.width);
-    embed<S>(context, tokens, embedding_.view(), u);
-    if (has_positions) {
-      add_positions<S>(context, Batch{.sequences = state.sequences, .length = 1}, positions_.view().slice(state.position, 1), u);
-    }
+    embed<S>(context, at.resident_tokens(), embedding_.view(), u);
+    if (has_positions) bias_step<S>(context, at, positions_.view(), u);
     net_.step(context, state.layers, at, u, mixed);
     norm_.step(context, state.norm, at, mixed, u);
     if (y.rows > 0) head_logits<S>(context, u, embedding_.view(), y);
-    ++state.position;
   }
 
   Options options_;

@@ -32,16 +32,20 @@ class Model : detail::RequireSupport<M, Backend, S> {
   static constexpr Model blank(Dimensions dims, const typename M::Options& options = {}, Path path = {}) {
     return Model(Blank{}, dims, options, path);
   }
-  constexpr Model(Model&& other) noexcept : net_(std::move(other.net_)), store_(std::move(other.store_)) { store_.rebind(net_); }
+  constexpr Model(Model&& other) noexcept : dims_(other.dims_), net_(std::move(other.net_)), store_(std::move(other.store_)) {
+    store_.rebind(net_);
+  }
   Model& operator=(Model&&) = delete;
 
+  /// The width and the length that it was made for.
+  constexpr Dimensions dimensions() const { return dims_; }
   constexpr Index output_width() const { return net_.output_width(); }
   constexpr ParameterStore<P, Backend>& parameters() { return store_; }
   /// Calls visitor(name, parameter) for every parameter, while the host can read and write it: on a device, in a copy that is
   /// written back.
   template <class V>
   constexpr void visit(V& visitor) {
-    store_.on_host(net_, [&] { net_.visit(visitor); });
+    with_erased<P>(visitor, [this](ParameterVisitor<P>& erased) { store_.on_host(net_, [&] { net_.visit(erased); }); });
   }
   constexpr void enable_gradients() { store_.enable_gradients(net_); }
 
@@ -76,10 +80,12 @@ class Model : detail::RequireSupport<M, Backend, S> {
 
  private:
   struct Blank {};
-  constexpr Model(Blank, Dimensions dims, const typename M::Options& options, Path path) : net_(dims, options, path) {
+  constexpr Model(Blank, Dimensions dims, const typename M::Options& options, Path path)
+      : dims_(dims), net_(dims, options, path) {
     store_.bind(net_);
   }
 
+  Dimensions dims_;
   Net net_;
   ParameterStore<P, Backend> store_;
 };

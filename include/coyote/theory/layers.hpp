@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cmath>
+#include <limits>
+
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/combinators/repeat.hpp"
 #include "coyote/models/model.hpp"
@@ -48,6 +51,33 @@ constexpr auto as_layers(const Stack<S>& stack, Convert&& convert) {
   };
   model.visit(set);
   return model;
+}
+
+/// How far ordinary layers are from the exact stack.
+struct LayerError {
+  double largest = 0;  ///< of any number of the output; infinite where one is not finite
+  double size = 0;     ///< the largest exact number of the output
+  double relative() const { return largest == 0 ? 0 : largest / size; }
+};
+
+/// Runs a stack exactly, and as ordinary layers on a backend in T, on the same input [.., ..] in the upper left corner.
+/// `convert` maps the stack's ring to double: weights, the input, and exact results. Errors: as as_layers; an input too large.
+template <Wrap W, class Backend, class T, Ring S, class Convert>
+LayerError layer_error(const Stack<S>& stack, std::type_identity_t<Rows<const S>> u, Convert&& convert) {
+  const auto model = as_layers<W, Backend, T>(stack, [&](const S& x) { return static_cast<T>(convert(x)); });
+  const Matrix<S> input = stack.embedded(u), exact = stack.run(u);
+  Matrix<T> x(stack.length(), stack.width()), y(stack.length(), stack.width());
+  for (Index n = 0; n < x.size(); ++n) x.data()[n] = static_cast<T>(convert(input.data()[n]));
+  Context<Backend> context = make_context<Backend>();
+  model.forward(context, {.sequences = 1, .length = stack.length()}, x, y);
+  LayerError error;
+  for (Index n = 0; n < y.size(); ++n) {
+    const double wanted = convert(exact.data()[n]), off = std::abs(static_cast<double>(y.data()[n]) - wanted);
+    error.largest = std::isfinite(off) ? std::max(error.largest, off) : std::numeric_limits<double>::infinity();
+    error.size = std::max(error.size, std::abs(wanted));
+    if (std::isinf(error.largest)) break;
+  }
+  return error;
 }
 
 }  // namespace coyote::inline v0::theory

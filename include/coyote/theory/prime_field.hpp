@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <utility>
 
 #include "coyote/core/array.hpp"
 #include "coyote/core/error.hpp"
@@ -94,6 +95,22 @@ constexpr void transform(Field* x, Index n, bool inverse) {
     const Field scale = Field(n).inverse();
     for (Index k = 0; k < n; ++k) x[k] *= scale;
   }
+}
+
+/// to[i] += sum_t taps[t] x[i-t] for t < count <= n and i < n, by three transforms of bit_ceil(n + count - 1) points: rows before
+/// the first are 0, or with `cyclic` the last ones.
+constexpr void convolve_by_transform(const Field* taps, Index count, const Field* x, Index n, bool cyclic, Field* to) {
+  Index size = 1;
+  while (size < n + count - 1) size *= 2;
+  Array<Field> a(size), b(size);
+  for (Index t = 0; t < count; ++t) a[t] = taps[t];
+  for (Index i = 0; i < n; ++i) b[i] = x[i];
+  transform(a.data(), size, false);
+  transform(b.data(), size, false);
+  for (Index k = 0; k < size; ++k) a[k] *= b[k];
+  transform(a.data(), size, true);
+  for (Index i = 0; i < n; ++i) to[i] += a[i];
+  for (Index i = n; cyclic && i < n + count - 1; ++i) to[i - n] += a[i];
 }
 
 }  // namespace coyote::inline v0::theory

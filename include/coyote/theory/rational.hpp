@@ -55,7 +55,7 @@ class Rational {
   }
 
  private:
-  __extension__ using Wide = __int128;
+  __extension__ typedef __int128 Wide;  // an alias cannot say that it is an extension in nvcc
 
   static constexpr Wide gcd(Wide a, Wide b) {
     while (b != 0) {

@@ -37,7 +37,7 @@ constexpr void route_block(List<RouteStage>& stages, Index outer, Index first, s
   Array<Index> to(n);
   for (Index o = 0; o < n; ++o) to[from(o)] = o;
   // Two inputs half a block apart pass through different halves, and so do two outputs: follow these constraints in a loop.
-  Array<std::int8_t> side(n);  // of an input: 0 open, 1 upper half, 2 lower half
+  Array<int> side(n);  // of an input: 0 open, 1 upper half, 2 lower half
   for (Index start = 0; start < n; ++start) {
     for (Index s = start; side[s] == 0;) {
       const Index partner = s ^ half;

@@ -8,6 +8,7 @@
 #include "coyote/core/rows.hpp"
 #include "coyote/core/scalar.hpp"
 #include "coyote/operations/wrap.hpp"
+#include "coyote/theory/prime_field.hpp"
 
 namespace coyote::inline v0::theory {
 
@@ -256,29 +257,19 @@ class Stack {
     }
     return x;
   }
-  /// All layers, exactly. Cost: what the programs hold times the length (a run of taps costs two additions a row).
+  /// All layers, exactly. Cost: what the programs hold times the length; a run of taps costs two additions a row, and a filter of
+  /// many different taps over the field N log N products.
   constexpr Matrix<S> run(Rows<const S> u) const {
-    Matrix<S> x = embedded(u);
-    for (const Program<S>& program : programs_) apply(program, x);
-    return x;
+    const Matrix<S> x = embedded(u);
+    Workspace workspace(x);
+    for (const Program<S>& program : programs_) apply(program, workspace);
+    return workspace.table();
   }
   /// One layer, in place.
   constexpr void apply(const Program<S>& program, Matrix<S>& x) const {
-    const Index columns = program.columns().size();
-    Matrix<S> fresh(length_, columns > 0 ? columns : 1);
-    Array<S> filtered(length_), bias(length_);
-    for (Index n = 0; n < columns; ++n) {
-      const Column<S>& c = program.columns()[n];
-      c.b1.write(bias);
-      c.b2.write(filtered);
-      convolve(c, x, filtered);
-      for (Index i = 0; i < length_; ++i) {
-        fresh(i, n) = (c.form.of(std::as_const(x).view(), i) + bias[i]) * filtered[i];
-      }
-    }
-    for (Index n = 0; n < columns; ++n) {
-      for (Index i = 0; i < length_; ++i) x(i, program.columns()[n].column) = fresh(i, n);
-    }
+    Workspace workspace(x);
+    apply(program, workspace);
+    x = workspace.table();
   }
 
  private:
@@ -309,14 +300,76 @@ class Stack {
     append(result, program, offset);
     return result;
   }
-  /// filtered[i] += sum_t taps_t x[i - t, c]; a run of lags by a running sum.
-  constexpr void convolve(const Column<S>& c, const Matrix<S>& x, Array<S>& filtered) const {
-    const auto value = [&](Index i) {
-      return i >= 0 ? x(i, c.column) : (wrap_ == Wrap::cyclic ? x(i + length_, c.column) : S{});
-    };
-    for (const auto& run : c.taps.runs) {
+  /// A table while layers run: a program reads and writes whole columns, so each is an array of its own, and what a layer writes
+  /// changes places with what it replaces.
+  struct Workspace {
+    List<Array<S>> now, next;
+    Array<S> filtered, bias;
+
+    constexpr explicit Workspace(const Matrix<S>& x) : filtered(x.rows()), bias(x.rows()) {
+      for (Index c = 0; c < x.width(); ++c) {
+        Array<S>& column = now.emplace(x.rows());
+        next.emplace();
+        for (Index i = 0; i < x.rows(); ++i) column[i] = x(i, c);
+      }
+    }
+    constexpr Matrix<S> table() const {
+      Matrix<S> x(filtered.size(), now.size());
+      for (Index c = 0; c < x.width(); ++c) {
+        for (Index i = 0; i < x.rows(); ++i) x(i, c) = now[c][i];
+      }
+      return x;
+    }
+  };
+  static constexpr bool is(const Profile<S>& profile, S value) { return profile.runs.size() == 0 && profile.everywhere == value; }
+  /// to[i] += factor * from[i]
+  static constexpr void add(S* to, const S* from, Index count, S factor) {
+    if (factor == S(1)) {
+      for (Index i = 0; i < count; ++i) to[i] += from[i];
+    } else {
+      for (Index i = 0; i < count; ++i) to[i] += factor * from[i];
+    }
+  }
+  constexpr void apply(const Program<S>& program, Workspace& x) const {
+    for (const Column<S>& c : program.columns()) {
+      Array<S>& to = x.next[c.column];
+      if (to.size() == 0) to = Array<S>(length_);
+      if (c.form.terms.size() == 0 && is(c.b1, S(1))) {  // a convolution alone
+        c.b2.write(to);
+        convolve(c.taps, x.now[c.column].data(), to);
+        continue;
+      }
+      for (S& value : to) value = S{};
+      for (const auto& term : c.form.terms) add(to.data(), x.now[term.column].data(), length_, term.coefficient);
+      if (!is(c.b1, S{})) {
+        c.b1.write(x.bias);
+        add(to.data(), x.bias.data(), length_, S(1));
+      }
+      if (c.taps.runs.size() == 0 && is(c.b2, S(1))) continue;
+      c.b2.write(x.filtered);
+      convolve(c.taps, x.now[c.column].data(), x.filtered);
+      for (Index i = 0; i < length_; ++i) to[i] *= x.filtered[i];
+    }
+    for (const Column<S>& c : program.columns()) std::swap(x.now[c.column], x.next[c.column]);
+  }
+  /// filtered[i] += sum_t taps_t x[i - t]; a run of lags by a running sum, many taps of the field by transforms.
+  constexpr void convolve(const Impulses<S>& taps, const S* x, Array<S>& filtered) const {
+    if constexpr (std::same_as<S, Field>) {
+      if (transforms_pay(taps)) {
+        Array<S> dense(length_);
+        for (const auto& run : taps.runs) {
+          for (Index t = run.first; t <= run.last; ++t) dense[t] += run.value;
+        }
+        convolve_by_transform(dense.data(), length_, x, length_, wrap_ == Wrap::cyclic, filtered.data());
+        return;
+      }
+    }
+    const auto value = [&](Index i) { return i >= 0 ? x[i] : (wrap_ == Wrap::cyclic ? x[i + length_] : S{}); };
+    for (const auto& run : taps.runs) {
       if (run.first == run.last) {
-        for (Index i = 0; i < length_; ++i) filtered[i] += run.value * value(i - run.first);
+        const Index t = run.first;
+        if (wrap_ == Wrap::cyclic) add(filtered.data(), x + (length_ - t), t, run.value);
+        add(filtered.data() + t, x, length_ - t, run.value);
         continue;
       }
       S sum{};
@@ -326,6 +379,13 @@ class Stack {
         filtered[i] += run.value * sum;
       }
     }
+  }
+
+  /// Three transforms of M = bit_ceil(2N - 1) points, of M/2 log2 M butterflies of two products each, against one product a row
+  /// and run.
+  constexpr bool transforms_pay(const Impulses<S>& taps) const {
+    const Index m = log2_ceil(2 * length_ - 1);
+    return taps.runs.size() * length_ > 3 * (Index{1} << m) * (m + 1);
   }
 
   Index length_, width_;

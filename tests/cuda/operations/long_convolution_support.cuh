@@ -30,15 +30,20 @@ inline void transform(std::vector<std::complex<double>>& z, bool inverse) {
     j ^= bit;
     if (i < j) std::swap(z[i], z[j]);
   }
-  for (std::size_t half = 1; half < n; half *= 2) {
-    std::vector<std::complex<double>> roots(half);
-    for (std::size_t k = 0; k < half; ++k) {
-      const double angle = (inverse ? 1 : -1) * 3.14159265358979323846 * static_cast<double>(k) / static_cast<double>(half);
+  static std::vector<std::complex<double>> roots;  // of the size used last
+  if (roots.size() != n / 2) {
+    roots.resize(n / 2);
+    for (std::size_t k = 0; k < n / 2; ++k) {
+      const double angle = -2 * 3.14159265358979323846 * static_cast<double>(k) / static_cast<double>(n);
       roots[k] = {std::cos(angle), std::sin(angle)};
     }
+  }
+  for (std::size_t half = 1; half < n; half *= 2) {
     for (std::size_t i = 0; i < n; i += 2 * half) {
       for (std::size_t k = 0; k < half; ++k) {
-        const std::complex<double> a = z[i + k], b = z[i + k + half] * roots[k];
+        const std::complex<double> root = roots[k * (n / 2 / half)], w = inverse ? std::conj(root) : root, a = z[i + k],
+                                   b = {z[i + k + half].real() * w.real() - z[i + k + half].imag() * w.imag(),
+                                        z[i + k + half].real() * w.imag() + z[i + k + half].imag() * w.real()};
         z[i + k] = a + b;
         z[i + k + half] = a - b;
       }
@@ -58,13 +63,15 @@ inline Doubles product(const Doubles& a, const Doubles& b) {
   }
   std::size_t points = 1;
   while (points < 2 * n) points *= 2;
-  // Both in one transform: their product is the imaginary part of the square, halved.
+  // Both in one transform, made equally large: their product is the imaginary part of the square, halved.
+  const auto size = [](const Doubles& v) { return std::sqrt(std::inner_product(v.begin(), v.end(), v.begin(), 1e-300)); };
+  const double ratio = size(a) / size(b);
   std::vector<std::complex<double>> z(points);
-  for (std::size_t i = 0; i < n; ++i) z[i] = {a[i], b[i]};
+  for (std::size_t i = 0; i < n; ++i) z[i] = {a[i], ratio * b[i]};
   transform(z, false);
-  for (auto& x : z) x *= x;
+  for (auto& x : z) x = {x.real() * x.real() - x.imag() * x.imag(), 2 * x.real() * x.imag()};
   transform(z, true);
-  for (std::size_t i = 0; i < 2 * n; ++i) result[i] = z[i].imag() / (2 * static_cast<double>(points));
+  for (std::size_t i = 0; i < 2 * n; ++i) result[i] = z[i].imag() / (2 * static_cast<double>(points) * ratio);
   return result;
 }
 

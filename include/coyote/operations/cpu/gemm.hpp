@@ -86,9 +86,11 @@ template <class S, int Height, int Registers, Lines A>
 }
 
 /// The same for one row: registers of partial sums over even and odd p hide the latency of the additions.
-template <class S, int Registers>
-inline void row_tile(Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init, S* c, Index columns) {
+template <class S, int Registers, Lines A>
+inline void row_tile(Index depth, const S* a, Index stride, const S* b, Index b_stride, const S* init, S* c, Index columns) {
   constexpr Index step = lanes<S>;
+  const Index a_stride = A == Lines::rows ? 1 : stride;
+  const bool whole = columns == Registers * step;
   Vec<S> sum[2][Registers];
   COYOTE_UNROLL for (int r = 0; r < Registers; ++r) {
     sum[0][r] = Vec<S>{};
@@ -96,7 +98,8 @@ inline void row_tile(Index depth, const S* a, Index a_stride, const S* b, Index 
   }
   if (init != nullptr) {
     COYOTE_UNROLL for (int r = 0; r < Registers; ++r) {
-      sum[0][r] = load_part(init + std::min(columns, r * step), std::clamp<Index>(columns - r * step, 0, step));
+      sum[0][r] = whole ? load(init + r * step)
+                        : load_part(init + std::min(columns, r * step), std::clamp<Index>(columns - r * step, 0, step));
     }
   }
   Index p = 0;
@@ -112,16 +115,21 @@ inline void row_tile(Index depth, const S* a, Index a_stride, const S* b, Index 
     COYOTE_UNROLL for (int r = 0; r < Registers; ++r) sum[0][r] += left * load(b + r * step);
   }
   COYOTE_UNROLL for (int r = 0; r < Registers; ++r) {
-    store_part(c + std::min(columns, r * step), sum[0][r] + sum[1][r], std::clamp<Index>(columns - r * step, 0, step));
+    const Vec<S> total = sum[0][r] + sum[1][r];
+    if (whole) {
+      store(c + r * step, total);
+    } else {
+      store_part(c + std::min(columns, r * step), total, std::clamp<Index>(columns - r * step, 0, step));
+    }
   }
 }
 
-/// All rows of a against one panel (Registers registers of columns, `columns` of them stored).
+/// All rows of a against one panel (Registers registers of columns, `columns` of them stored). Compiled once for all
+/// its users.
 template <class S, int Registers, Lines A>
-inline void panel(Index rows, Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init,
-                  Index init_stride, S* c, Index c_stride, Index columns) {
-  constexpr Index across = A == Lines::rows ? 0 : 1;
-  const auto at = [&](Index i) { return a + i * (across == 1 ? 1 : a_stride); };
+[[gnu::noinline]] void tall_panel(Index rows, Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init,
+                                  Index init_stride, S* c, Index c_stride, Index columns) {
+  const auto at = [&](Index i) { return a + i * (A == Lines::rows ? a_stride : 1); };
   const auto start = [&](Index i) { return init == nullptr ? nullptr : init + i * init_stride; };
   Index i = 0;
   for (; i + tile_rows <= rows; i += tile_rows) {
@@ -132,12 +140,20 @@ inline void panel(Index rows, Index depth, const S* a, Index a_stride, const S* 
     tile<S, 4, Registers, A>(depth, at(i), a_stride, b, b_stride, start(i), init_stride, c + i * c_stride, c_stride, columns);
   }
   for (; i < rows; ++i) {
-    row_tile<S, Registers>(depth, at(i), A == Lines::rows ? 1 : a_stride, b, b_stride, start(i), c + i * c_stride, columns);
+    row_tile<S, Registers, A>(depth, at(i), a_stride, b, b_stride, start(i), c + i * c_stride, columns);
   }
 }
 
-/// A matrix on the right side of products, cut into panels of tile_columns: panel n begins at n * depth * tile_columns
-/// and holds its rows one after another, filled up with zeros.
+/// The same for any number of rows: a single one, a decoding step, takes the short way.
+template <class S, int Registers, Lines A>
+inline void panel(Index rows, Index depth, const S* a, Index a_stride, const S* b, Index b_stride, const S* init,
+                  Index init_stride, S* c, Index c_stride, Index columns) {
+  if (rows == 1) return row_tile<S, Registers, A>(depth, a, a_stride, b, b_stride, init, c, columns);
+  tall_panel<S, Registers, A>(rows, depth, a, a_stride, b, b_stride, init, init_stride, c, c_stride, columns);
+}
+
+/// Elements of a packed right side. It is cut into blocks of panel_depth rows, those into panels of tile_columns, which hold
+/// their rows one after another, filled up with zeros: a product walks through memory without a leap.
 template <class S>
 constexpr Index packed_size(Index depth, Index width) {
   return round_up(width, tile_columns<S>) * depth;
@@ -189,37 +205,67 @@ inline void pack_panel_transposed(const S* b, Index b_stride, Index depth, Index
   transpose(b, b_stride, columns, depth, to, tile_columns<S>, tile_columns<S>);
 }
 
-template <class S>
-inline void pack(Rows<const S> b, S* to) {
-  for (Index j = 0; j < b.width; j += tile_columns<S>, to += b.rows * tile_columns<S>) {
-    pack_panel(b.data + j, b.stride, b.rows, std::min(tile_columns<S>, b.width - j), to);
-  }
-}
-/// Packs b^T.
-template <class S>
-inline void pack_transposed(Rows<const S> b, S* to) {
-  for (Index j = 0; j < b.rows; j += tile_columns<S>, to += b.width * tile_columns<S>) {
-    pack_panel_transposed(b.row(j), b.stride, b.width, std::min(tile_columns<S>, b.rows - j), to);
-  }
-}
+enum class Right { plain, transposed };
 
-/// c = init + a b, with b packed [depth, c.width]; init has c's shape by its stride (0: one row for all), or is absent.
-template <class S, Lines A = Lines::rows>
-inline void product_packed(Rows<const S> a, const S* b, Index depth, const S* init, Index init_stride, Rows<S> c) {
-  for (Index first = 0; first < depth || first == 0; first += panel_depth) {
+/// Packs the panel of columns j .. j + tile_columns - 1 of b, or of b^T, in all blocks of rows.
+template <class S, Right B>
+inline void pack_columns(Rows<const S> b, Index j, S* packed) {
+  const Index depth = B == Right::plain ? b.rows : b.width, width = B == Right::plain ? b.width : b.rows;
+  const Index columns = std::min(tile_columns<S>, width - j);
+  for (Index first = 0; first < depth; first += panel_depth) {
     const Index deep = std::min(panel_depth, depth - first);
-    const S* from = A == Lines::rows ? a.data + first : a.row(first);
-    const S* begin = first == 0 ? init : c.data;
-    const Index begin_stride = first == 0 ? init_stride : c.stride;
-    for (Index j = 0; j < c.width; j += tile_columns<S>) {
-      panel<S, tile_registers, A>(c.rows, deep, from, a.stride, b + j * depth + first * tile_columns<S>, tile_columns<S>,
-                                  begin == nullptr ? nullptr : begin + j, begin_stride, c.data + j, c.stride,
-                                  std::min(tile_columns<S>, c.width - j));
+    S* const to = packed + first * round_up(width, tile_columns<S>) + j * deep;
+    if constexpr (B == Right::plain) {
+      pack_panel(b.row(first) + j, b.stride, deep, columns, to);
+    } else {
+      pack_panel_transposed(b.row(j) + first, b.stride, deep, columns, to);
     }
   }
 }
 
-enum class Right { plain, transposed };
+/// Columns whose panels pass through the second-level cache for every tile of rows.
+template <class S>
+inline constexpr Index packed_columns = 1024 / static_cast<Index>(sizeof(S));
+
+/// c = init + a b, with b packed [depth, c.width]; init has c's shape by its stride (0: one row for all), or is absent. A
+/// tile's rows of a stay in the first-level cache, copied there when they lie far apart, while the panels of b pass.
+template <class S, Lines A = Lines::rows>
+void product_packed(Rows<const S> a, const S* b, Index depth, const S* init, Index init_stride, Rows<S> c) {
+  // A little more than the depth, so that rows do not fall on the same lines of the cache.
+  constexpr Index apart = panel_depth + 64 / static_cast<Index>(sizeof(S));
+  alignas(64) S copy[tile_rows * apart];
+  const bool far = c.width > tile_columns<S> && a.stride * static_cast<Index>(sizeof(S)) > 1024;
+  const Index padded = round_up(c.width, tile_columns<S>);
+  for (Index group = 0; group < c.width; group += packed_columns<S>) {
+    const Index end = std::min(c.width, group + packed_columns<S>);
+    for (Index first = 0; first < depth || first == 0; first += panel_depth) {
+      const Index deep = std::min(panel_depth, depth - first);
+      const S* begin = first == 0 ? init : c.data;
+      const Index begin_stride = first == 0 ? init_stride : c.stride;
+      for (Index i = 0; i < c.rows; i += tile_rows) {
+        const Index rows = std::min<Index>(tile_rows, c.rows - i);
+        const S* left = A == Lines::rows ? a.row(i) + first : a.row(first) + i;
+        Index left_stride = a.stride;
+        if (far) {
+          left_stride = A == Lines::rows ? apart : tile_rows;
+          if constexpr (A == Lines::rows) {
+            for (Index r = 0; r < rows; ++r) std::copy_n(left + r * a.stride, deep, copy + r * apart);
+          } else if (rows == tile_rows) {
+            for (Index p = 0; p < deep; ++p) std::copy_n(left + p * a.stride, tile_rows, copy + p * tile_rows);
+          } else {
+            for (Index p = 0; p < deep; ++p) std::copy_n(left + p * a.stride, rows, copy + p * tile_rows);
+          }
+          left = copy;
+        }
+        for (Index j = group; j < end; j += tile_columns<S>) {
+          tall_panel<S, tile_registers, A>(rows, deep, left, left_stride, b + first * padded + j * deep, tile_columns<S>,
+                                           begin == nullptr ? nullptr : begin + i * begin_stride + j, begin_stride, c.row(i) + j,
+                                           c.stride, std::min(tile_columns<S>, c.width - j));
+        }
+      }
+    }
+  }
+}
 
 /// c = init + a b (or b^T) with panels packed on the stack where that pays: a tail of columns, b^T, or far rows.
 template <class S, Lines A, Right B>

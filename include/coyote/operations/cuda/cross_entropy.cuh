@@ -4,6 +4,7 @@
 #include <cfloat>
 #include <span>
 
+#include "coyote/operations/cuda/cross_entropy_wgmma.cuh"
 #include "coyote/operations/cuda/linear.cuh"
 
 namespace coyote::inline v0 {
@@ -89,6 +90,89 @@ __global__ void __launch_bounds__(256) row_losses_kernel(const float* scores, in
   }
 }
 
+inline constexpr int held_fours = 8;  ///< what a thread of held_row_losses_kernel holds of a row
+
+/// The same for rows of at most 8192 scores, in fours: each is read and its exponential made once. The label's own score joins
+/// the sum last, so that small losses do not cancel.
+template <class S>
+__global__ void __launch_bounds__(256) held_row_losses_kernel(const float* scores, int vocabulary, const Token* labels,
+                                                              float weight, double* losses, Token* predicted, S* slopes) {
+  constexpr int threads = 256;
+  const Index row = blockIdx.x;
+  const float* const own = scores + row * vocabulary;
+  const int label = labels[row];
+  const float label_score = own[label];  // before a barrier: slopes may lie where the scores do
+  const auto column = [&](int n) { return 4 * (n * threads + static_cast<int>(threadIdx.x)); };
+  float4 held[held_fours];
+#pragma unroll
+  for (int n = 0; n < held_fours; ++n) {
+    held[n] = {-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+    if (column(n) < vocabulary) held[n] = *reinterpret_cast<const float4*>(own + column(n));
+  }
+  float most = -FLT_MAX;
+  int best = vocabulary;
+  const auto each = [&](auto&& f) {
+#pragma unroll
+    for (int n = 0; n < held_fours; ++n) {
+      f(held[n].x, column(n));
+      f(held[n].y, column(n) + 1);
+      f(held[n].z, column(n) + 2);
+      f(held[n].w, column(n) + 3);
+    }
+  };
+  each([&](float x, int v) {
+    if (x > most) {
+      most = x;
+      best = v;
+    }
+  });
+  __shared__ float mosts[threads / 32];
+  __shared__ int bests[threads / 32];
+  const auto join = [&](float other_most, int other_best) {
+    if (other_most > most || (other_most == most && other_best < best)) {
+      most = other_most;
+      best = other_best;
+    }
+  };
+  for (int reach = 16; reach > 0; reach /= 2) {
+    const float other_most = __shfl_xor_sync(0xFFFFFFFFu, most, reach);
+    join(other_most, __shfl_xor_sync(0xFFFFFFFFu, best, reach));
+  }
+  if (threadIdx.x % 32 == 0) {
+    mosts[threadIdx.x / 32] = most;
+    bests[threadIdx.x / 32] = best;
+  }
+  __syncthreads();
+  for (int w = 0; w < threads / 32; ++w) join(mosts[w], bests[w]);
+
+  float others = 0;
+  each([&](float& x, int v) {
+    x = __expf(x - most);
+    if (v != label) others += x;
+  });
+  others = block_sum<threads>(others);
+  const float total = others + __expf(label_score - most);
+  if (threadIdx.x == 0) {
+    losses[row] = label_score == most
+                      ? log1p(static_cast<double>(others))
+                      : log(static_cast<double>(total)) + (static_cast<double>(most) - static_cast<double>(label_score));
+    if (predicted != nullptr) predicted[row] = best < vocabulary ? best : 0;
+  }
+  if (slopes == nullptr) return;
+  S* const to = slopes + row * vocabulary;
+  const float scale = weight / total;
+  each([&](float& x, int v) { x = scale * (v == label ? -others : x); });
+#pragma unroll
+  for (int n = 0; n < held_fours; ++n) {
+    if (column(n) >= vocabulary) continue;
+    if constexpr (sizeof(S) == sizeof(float)) {
+      *reinterpret_cast<float4*>(to + column(n)) = held[n];
+    } else {
+      *reinterpret_cast<uint2*>(to + column(n)) = {pack(held[n].x, held[n].y), pack(held[n].z, held[n].w)};
+    }
+  }
+}
+
 /// *to = how many of predicted[i] are labels[i]
 template <class T>
 __global__ void __launch_bounds__(1024) count_equal_kernel(const T* predicted, const T* labels, Index count, double* to) {
@@ -100,14 +184,53 @@ __global__ void __launch_bounds__(1024) count_equal_kernel(const T* predicted, c
 
 }  // namespace COYOTE_CUDA_ARCHITECTURES
 
-/// Scores of which so many bytes are in memory at once: less than the second-level cache holds.
-inline constexpr Index loss_bytes = Index{24} << 20;
+/// Scores of which so many bytes are in memory at once. Larger products pay more than what stays in the second-level cache.
+inline constexpr Index loss_bytes = Index{128} << 20;
 
 /// c (=|+=) a b, by cuBLASLt where it can.
 template <class T, class C>
 void product(Context<Cuda>& context, Operand<T> a, Operand<T> b, Rows<C> c, Index depth, bool adds) {
   if (!suits_blas(a, b, c, depth) || !blas_product<T, C>(context, a, b, nullptr, c, depth, adds)) {
     plain_product<T, T, C>(context, a, b, nullptr, c, depth, adds);
+  }
+}
+
+/// Terms of the loss, likeliest entries and gradients, as cross_entropy gives them, by products with scores in memory, for as
+/// many rows at a time as fit into the cache. Any device, type and width.
+template <class S>
+void product_cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> embedding, const Token* labels,
+                           Token* predicted, double* losses, Rows<S> dhidden, Rows<float> dembedding,
+                           Index bytes_of_scores = loss_bytes) {
+  const Index rows = hidden.rows, vocabulary = embedding.rows;
+  const bool wants_slopes = dhidden.rows > 0;
+  const Index most = std::max<Index>(64, bytes_of_scores / (vocabulary * static_cast<Index>(sizeof(float))) / 64 * 64);
+  const Index chunk = std::min(rows, most);
+  const Rows<const S> table = in_type<S>(context, embedding);
+  const Rows<float> scores = context.make<float>(chunk, vocabulary);
+  Rows<S> slopes;
+  if constexpr (std::is_same_v<S, float>) {
+    slopes = scores;
+  } else if (wants_slopes) {
+    slopes = context.make<S>(chunk, vocabulary);
+  }
+  const float weight = static_cast<float>(1 / static_cast<double>(rows));
+  for (Index first = 0; first < rows; first += chunk) {
+    const Index count = std::min(chunk, rows - first);
+    const Rows<const S> here = hidden.slice(first, count);
+    product<S, float>(context, Operand<S>::of(here), Operand<S>::transposed(table), scores.slice(0, count), hidden.width, false);
+    const bool held = vocabulary % 4 == 0 && vocabulary <= 4 * held_fours * 256;
+    void (*const row_losses)(const float*, int, const Token*, float, double*, Token*, S*) =
+        held ? &held_row_losses_kernel<S> : &row_losses_kernel<S>;
+    row_losses<<<static_cast<unsigned>(count), 256, 0, context.stream()>>>(
+        scores.data, static_cast<int>(vocabulary), labels + first, weight, losses + first,
+        predicted == nullptr ? nullptr : predicted + first, wants_slopes ? slopes.data : nullptr);
+    COYOTE_CUDA_CHECK_LAUNCH("row_losses");
+    if (!wants_slopes) continue;
+    const Rows<const S> d = slopes.slice(0, count);
+    product<S, S>(context, Operand<S>::of(d), Operand<S>::of(table), dhidden.slice(first, count), vocabulary, false);
+    if (dembedding.rows > 0) {
+      product<S, float>(context, Operand<S>::transposed(d), Operand<S>::of(here), dembedding, count, true);
+    }
   }
 }
 
@@ -127,47 +250,26 @@ void head_logits(Context<Cuda>& context, Rows<const S> hidden, Rows<const float>
 /// device. hidden [n, D]; embedding [V, D]; all spans lie on the device, and labels are in 0 .. V - 1 (who brings them checks).
 /// predicted (may be empty) receives the likeliest entry of each row, the first of equals; losses (may be empty) each row's
 /// term. dhidden [n, D] is overwritten with the gradient of the mean, dembedding [V, D] is added to; both have 0 rows when only
-/// the loss is wanted. Scores exist for as many rows at a time as fit into the cache.
-/// 2 n V D flop forward, 6 n V D with gradients.
+/// the loss is wanted. On Hopper bf16 scores of widths up to 256 never reach memory (2 n V D flop forward, 8 n V D with
+/// gradients); elsewhere they exist for as many rows at a time as fit into the cache (2 and 6 n V D flop).
 template <class S>
 cuda::Result cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> embedding,
-                          std::span<const Token> labels, std::span<Token> predicted, std::span<double> losses, Rows<S> dhidden,
-                          Rows<float> dembedding) {
+                           std::span<const Token> labels, std::span<Token> predicted, std::span<double> losses, Rows<S> dhidden,
+                           Rows<float> dembedding) {
   using namespace cuda;
-  const Index rows = hidden.rows, vocabulary = embedding.rows;
+  const Index rows = hidden.rows;
   if (static_cast<Index>(labels.size()) != rows || rows < 1) {
     throw Error("cross entropy", "one label per row and at least one row", words(labels.size(), " labels for ", rows, " rows"));
   }
-  const bool wants_slopes = dhidden.rows > 0;
   const auto frame = context.frame();
-  const Index most = std::max<Index>(64, loss_bytes / (vocabulary * static_cast<Index>(sizeof(float))) / 64 * 64);
-  const Index chunk = std::min(rows, most);
-  double* terms = losses.empty() ? context.make<double>(1, rows).data : losses.data();
-  const Rows<const S> table = in_type<S>(context, embedding);
-  const Rows<float> scores = context.make<float>(chunk, vocabulary);
-  Rows<S> slopes;
-  if constexpr (std::is_same_v<S, float>) {
-    slopes = scores;
-  } else if (wants_slopes) {
-    slopes = context.make<S>(chunk, vocabulary);
-  }
-  const float weight = static_cast<float>(1 / static_cast<double>(rows));
-  for (Index first = 0; first < rows; first += chunk) {
-    const Index count = std::min(chunk, rows - first);
-    const Rows<const S> here = hidden.slice(first, count);
-    product<S, float>(context, Operand<S>::of(here), Operand<S>::transposed(table), scores.slice(0, count), hidden.width, false);
-    row_losses_kernel<S><<<static_cast<unsigned>(count), 256, 0, context.stream()>>>(
-        scores.data, static_cast<int>(vocabulary), labels.data() + first, weight, terms + first,
-        predicted.empty() ? nullptr : predicted.data() + first, wants_slopes ? slopes.data : nullptr);
-    COYOTE_CUDA_CHECK_LAUNCH("row_losses");
-    if (!wants_slopes) continue;
-    const Rows<const S> d = slopes.slice(0, count);
-    product<S, S>(context, Operand<S>::of(d), Operand<S>::of(table), dhidden.slice(first, count), vocabulary, false);
-    if (dembedding.rows > 0) {
-      product<S, float>(context, Operand<S>::transposed(d), Operand<S>::of(here), dembedding, count, true);
-    }
-  }
+  double* const terms = losses.empty() ? context.make<double>(1, rows).data : losses.data();
+  Token* const found = predicted.empty() ? nullptr : predicted.data();
   const Result loss = context.value(Slot::loss);
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (wgmma_cross_entropy(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding, loss.data()))
+      return loss;
+  }
+  product_cross_entropy<S>(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding);
   add_parts_kernel<double><<<1, 256, 0, context.stream()>>>(terms, rows, 1 / static_cast<double>(rows), loss.data());
   COYOTE_CUDA_CHECK_LAUNCH("add_parts");
   return loss;

@@ -15,7 +15,7 @@
 /// levels of the tree on 2^p points in registers; its 2^(p-1) constants are powers and fixed turns of one number per node.
 ///
 /// Node k of level l has x^N = e(angle), e(t) = exp(2 pi i t), with angle = (1/4 + the l bits of k reversed) / 2^l.
-namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 struct alignas(8) Complex {
   float re, im;
@@ -182,7 +182,7 @@ struct FftShape {
   static constexpr int points = 1 << Log;
   /// Levels of a pass; 0 after the last.
   __host__ __device__ static constexpr int levels(int pass) {
-    constexpr int table[8][4] = {{4, 3}, {4, 4}, {5, 4}, {4, 4, 2}, {4, 4, 3}, {4, 4, 4}, {5, 4, 4}, {5, 5, 4}};
+    constexpr int table[8][4] = {{4, 3}, {4, 4}, {4, 4, 1}, {4, 4, 2}, {4, 4, 3}, {4, 4, 4}, {5, 4, 4}, {5, 5, 4}};
     return table[Log - 7][pass];
   }
   static constexpr int passes = levels(2) == 0 ? 2 : 3;
@@ -304,16 +304,14 @@ struct BlockFft {
   }
   template <int Pass>
   __device__ void pass_down(Complex* x) const {
-    each_butterfly<Pass>(x, [](Complex* points, const auto& roots) {
-      evaluate<Shape::levels(Pass), Real && Pass == 0>(points, roots);
-    });
+    each_butterfly<Pass>(
+        x, [](Complex* points, const auto& roots) { evaluate<Shape::levels(Pass), Real && Pass == 0>(points, roots); });
   }
   template <int Pass>
   __device__ void pass_up(Complex* x) const {
-    each_butterfly<Pass>(x, [](Complex* points, const auto& roots) {
-      interpolate<Shape::levels(Pass), Real && Pass == 0>(points, roots);
-    });
+    each_butterfly<Pass>(
+        x, [](Complex* points, const auto& roots) { interpolate<Shape::levels(Pass), Real && Pass == 0>(points, roots); });
   }
 };
 
-}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution

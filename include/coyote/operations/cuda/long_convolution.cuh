@@ -2,26 +2,81 @@
 #pragma once
 
 #include "coyote/operations/cuda/long_convolution_direct.cuh"
+#include "coyote/operations/cuda/long_convolution_hopper.cuh"
+#include "coyote/operations/cuda/long_convolution_lags.cuh"
+#include "coyote/operations/cuda/long_convolution_rows.cuh"
 #include "coyote/operations/cuda/long_convolution_transforms.cuh"
 
 namespace coyote::inline v0 {
 
 namespace cuda::inline COYOTE_CUDA_ARCHITECTURES {
+namespace convolution {
 
 /// How a long convolution of rows [rows, width] runs.
 enum class ConvolutionPath {
-  direct,     ///< by definition, on the rows
-  transforms  ///< on channel-major lines in scratch memory
+  direct,     ///< by definition, on the rows, in float
+  row_tiles,  ///< on tensor cores, on the rows
+  lines       ///< on channel-major lines in scratch memory: on tensor cores or by transforms
 };
-constexpr ConvolutionPath convolution_path(Index length) {
-  return length <= direct_rows ? ConvolutionPath::direct : ConvolutionPath::transforms;
+/// Up to 32 rows the definition costs no more than reading them.
+template <class S>
+ConvolutionPath forward_path(const Context<Cuda>& context, const Sequences& sequences, Wrap wrap) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (wrap == Wrap::causal && sequences.length > 32 && suits_row_tiles(context, sequences)) return ConvolutionPath::row_tiles;
+  }
+  return sequences.length <= direct_rows ? ConvolutionPath::direct : ConvolutionPath::lines;
+}
+inline ConvolutionPath backward_path(const Sequences& sequences) {
+  return sequences.length <= direct_rows ? ConvolutionPath::direct : ConvolutionPath::lines;
 }
 
 inline void launch_add_sums(Context<Cuda>& context, const float* partial, Index count, Rows<float> total) {
   constexpr int threads = 16;
-  add_sums_kernel<threads><<<static_cast<unsigned>(ceil_div(total.rows * total.width, 32)), dim3(32, threads), 0, context.stream()>>>(
-      partial, count, total);
+  add_sums_kernel<threads>
+      <<<static_cast<unsigned>(ceil_div(total.rows * total.width, 32)), dim3(32, threads), 0, context.stream()>>>(partial, count,
+                                                                                                                  total);
   COYOTE_CUDA_CHECK_LAUNCH("add_sums_kernel");
+}
+
+/// Does a long convolution on lines run on tensor cores? Packed cyclic batches have a filter per sequence, for transforms alone.
+template <class S>
+bool runs_on_tensor_cores(const Lines& lines, const LineTaps& taps) {
+  return std::is_same_v<S, bf16> && lines.longest() <= longest_toeplitz && !taps.per_sequence;
+}
+/// y = taps * x along lines, or the adjoint; y must not be x.
+template <class S>
+void convolve_lines(Context<Cuda>& context, const Lines& lines, Index width, const S* x, const LineTaps& taps, S* y,
+                    bool adjoint) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (runs_on_tensor_cores<S>(lines, taps)) {
+      if (suits_groups(context, lines, x)) return toeplitz_group_convolve(context, lines, width, x, taps, y, adjoint);
+      return toeplitz_convolve(context, lines, width, x, taps, y, adjoint);
+    }
+  }
+  Transforms(context, lines, width).convolve(Values::of(x), taps, Values::of(y), adjoint);
+}
+/// Both gradients; dx must not be d. Either is not wanted if its data is null.
+template <class S>
+void line_gradients(Context<Cuda>& context, const Lines& lines, Index width, const S* x, const LineTaps& taps, const S* d, S* dx,
+                    const TapGradient& gradient) {
+  const bool apart = runs_on_tensor_cores<S>(lines, taps);
+  Transforms transforms(context, lines, width);
+  bool done = false;
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (gradient.data != nullptr && suits_lags(context, lines, taps)) {
+      // Groups of whole slabs of 16 sequences, as many as make a few blocks per multiprocessor.
+      const Index most = ceil_div(lines.sequences, 16);
+      const Index wanted = std::min(most, ceil_div(Index{4} * context.limits().multiprocessors, width));
+      const Index per_group = 16 * ceil_div(most, wanted), groups = ceil_div(lines.sequences, per_group);
+      const auto frame = context.frame();
+      const Rows<float> lags = context.make<float>(groups * width, lines.longest());
+      toeplitz_lags(context, lines, width, groups, per_group, x, d, lags.data);
+      transforms.add_lags(static_cast<int>(groups), width, lags.data, taps, gradient);
+      done = apart;
+    }
+  }
+  if (!done) transforms.gradients(Values::of(x), taps, Values::of(d), Values::of(apart ? nullptr : dx), gradient);
+  if (apart && dx != nullptr) convolve_lines<S>(context, lines, width, d, taps, dx, true);
 }
 
 /// A long convolution of one batch on lines. A cyclic one of n rows is a causal one of lines of 2n: rows repeat, and of the
@@ -33,12 +88,12 @@ class LineConvolution {
       : context_(context),
         sequences_(sequences_of(batch)),
         width_(taps.width),
-        scratch_(sequences_, width_, wrap == Wrap::cyclic ? 2 : 1),
-        transforms_(context, scratch_.lines, width_) {
+        scratch_(sequences_, width_, wrap == Wrap::cyclic ? 2 : 1) {
     const Rows<float> lines = context.make<float>(width_, round_up(batch.length, 8));
     constexpr int tile = 32;
     const dim3 grid(static_cast<unsigned>(ceil_div(batch.length, tile)), static_cast<unsigned>(ceil_div(width_, tile)));
-    taps_to_lines_kernel<tile><<<grid, dim3(tile, 8), 0, context.stream()>>>(taps.slice(0, batch.length), lines.data, lines.stride);
+    taps_to_lines_kernel<tile>
+        <<<grid, dim3(tile, 8), 0, context.stream()>>>(taps.slice(0, batch.length), lines.data, lines.stride);
     COYOTE_CUDA_CHECK_LAUNCH("taps_to_lines_kernel");
     taps_ = {.data = lines.data,
              .channel_pitch = lines.stride,
@@ -48,9 +103,10 @@ class LineConvolution {
 
   void forward(Rows<const S> x, const Epilogue<S>& epilogue) {
     S* const lines = make();
+    S* const result = make();
     to_lines(x, {}, {}, {}, Fold::repeat, lines, nullptr);
-    transforms_.convolve(Values::of(lines), taps_, Values::of(lines), false);
-    from_lines(lines, false, epilogue);
+    convolve_lines<S>(context_, scratch_.lines, width_, lines, taps_, result, false);
+    from_lines(result, false, epilogue);
   }
   void backward(Rows<const S> x, Rows<const S> gate, Rows<const S> convolved, Rows<const S> dy, Rows<S> dx, Write write,
                 Rows<S> dgate, Rows<float> dtaps, Rows<float> dbias) {
@@ -65,21 +121,32 @@ class LineConvolution {
       to_lines(x, {}, {}, {}, Fold::repeat, lines, nullptr);
     }
     const bool wants_dx = write != Write::none;
-    transforms_.gradients(Values::of(lines), taps_, Values::of(d), Values::of(wants_dx ? d : nullptr),
-                          {dtaps.data, dtaps.stride, 1, dtaps.rows > 0 ? sequences_.length : 0});
-    if (wants_dx) from_lines(d, true, {.bias = {}, .gate = {}, .convolved = {}, .y = dx, .add = write == Write::add});
+    S* const result = wants_dx ? make() : nullptr;
+    line_gradients<S>(context_, scratch_.lines, width_, lines, taps_, d, result,
+                      {dtaps.data, dtaps.stride, 1, dtaps.rows > 0 ? sequences_.length : 0});
+    if (wants_dx) from_lines(result, true, {.bias = {}, .gate = {}, .convolved = {}, .y = dx, .add = write == Write::add});
   }
 
  private:
   S* make() { return context_.template make<S>(1, scratch_.elements).data; }
   void to_lines(Rows<const S> from, Rows<const S> gate, Rows<const S> convolved, Rows<S> dgate, Fold fold, S* to, float* sums) {
-    to_lines_kernel<S><<<layout_grid(sequences_, width_), layout_block, 0, context_.stream()>>>(
-        sequences_, from, gate, convolved, dgate, scratch_.lines, fold, to, sums);
+    const dim3 grid = layout_grid(sequences_, width_);
+    if constexpr (std::is_same_v<S, bf16>) {
+      to_lines_vector_kernel<S>
+          <<<grid, 256, 0, context_.stream()>>>(sequences_, from, gate, convolved, dgate, scratch_.lines, fold, to, sums);
+    } else {
+      to_lines_kernel<S><<<grid, layout_block, 0, context_.stream()>>>(sequences_, from, gate, convolved, dgate, scratch_.lines,
+                                                                       fold, to, sums);
+    }
     COYOTE_CUDA_CHECK_LAUNCH("to_lines_kernel");
   }
   void from_lines(const S* from, bool adjoint, const Epilogue<S>& epilogue) {
-    from_lines_kernel<S><<<layout_grid(sequences_, width_), layout_block, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint,
-                                                                                                 from, epilogue);
+    const dim3 grid = layout_grid(sequences_, width_);
+    if constexpr (std::is_same_v<S, bf16>) {
+      from_lines_vector_kernel<S><<<grid, 256, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint, from, epilogue);
+    } else {
+      from_lines_kernel<S><<<grid, layout_block, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint, from, epilogue);
+    }
     COYOTE_CUDA_CHECK_LAUNCH("from_lines_kernel");
   }
 
@@ -87,7 +154,6 @@ class LineConvolution {
   Sequences sequences_;
   Index width_;
   ScratchLines scratch_;
-  Transforms transforms_;
   LineTaps taps_;
 };
 
@@ -101,31 +167,12 @@ inline Lines dense_lines(Index batch, Index width, Index length) {
   return lines;
 }
 
-/// y[b, c, i] = sum_{t <= i} taps[c, t] x[b, c, i-t]; x and y [batch, width, length], taps [width, length], without gaps.
-template <class S>
-void long_convolution_channel_major(Context<Cuda>& context, Index batch, Index width, Index length, const S* x, const float* taps,
-                                    S* y) {
-  const auto frame = context.frame();
-  const LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
-  Transforms(context, dense_lines(batch, width, length), width).convolve(Values::of(x), filter, Values::of(y), false);
-}
-
-/// Its gradients: dx is overwritten, dtaps added to; either may be null.
-template <class S>
-void long_convolution_channel_major_backward(Context<Cuda>& context, Index batch, Index width, Index length, const S* x,
-                                             const float* taps, const S* dy, S* dx, float* dtaps) {
-  const auto frame = context.frame();
-  const LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
-  const TapGradient gradient{.data = dtaps, .tap_pitch = 1, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
-  Transforms(context, dense_lines(batch, width, length), width)
-      .gradients(Values::of(x), filter, Values::of(dy), Values::of(dx), gradient);
-}
-
 template <class S>
 void convolve_directly(Context<Cuda>& context, const Batch& batch, Wrap wrap, Rows<const S> x, Rows<const float> taps,
                        const Epilogue<S>& epilogue) {
   const dim3 grid(static_cast<unsigned>(batch.sequences), static_cast<unsigned>(ceil_div(x.width, direct_channels)));
-  direct_kernel<S><<<grid, dim3(direct_channels, direct_threads), 0, context.stream()>>>(sequences_of(batch), wrap, x, taps, epilogue);
+  direct_kernel<S>
+      <<<grid, dim3(direct_channels, direct_threads), 0, context.stream()>>>(sequences_of(batch), wrap, x, taps, epilogue);
   COYOTE_CUDA_CHECK_LAUNCH("direct_kernel");
 }
 
@@ -138,13 +185,36 @@ void direct_gradients(Context<Cuda>& context, const Batch& batch, Wrap wrap, Row
   const Index per_group = ceil_div(batch.sequences, wanted), groups = ceil_div(batch.sequences, per_group);
   const auto sums = [&](bool wants) { return wants ? context.make<float>(groups * batch.length, dy.width) : Rows<float>(); };
   const Rows<float> lags = sums(dtaps.rows > 0), biases = sums(dbias.rows > 0);
-  direct_gradient_kernel<S><<<dim3(static_cast<unsigned>(groups), static_cast<unsigned>(tiles)),
-                              dim3(direct_channels, direct_threads), 0, context.stream()>>>(
-      sequences_of(batch), wrap, static_cast<int>(per_group), x, taps, gate, convolved, dy, dx, write, dgate, lags.data, biases.data);
+  direct_gradient_kernel<S>
+      <<<dim3(static_cast<unsigned>(groups), static_cast<unsigned>(tiles)), dim3(direct_channels, direct_threads), 0,
+         context.stream()>>>(sequences_of(batch), wrap, static_cast<int>(per_group), x, taps, gate, convolved, dy, dx, write,
+                             dgate, lags.data, biases.data);
   COYOTE_CUDA_CHECK_LAUNCH("direct_gradient_kernel");
   if (dtaps.rows > 0) launch_add_sums(context, lags.data, groups, dtaps.slice(0, batch.length));
   if (dbias.rows == 1) launch_add_sums(context, biases.data, groups * batch.length, dbias);
   if (dbias.rows > 1) launch_add_sums(context, biases.data, groups, dbias.slice(0, batch.length));
+}
+
+}  // namespace convolution
+
+/// y[b, c, i] = sum_{t <= i} taps[c, t] x[b, c, i-t]; x and y [batch, width, length], taps [width, length], without gaps.
+template <class S>
+void long_convolution_channel_major(Context<Cuda>& context, Index batch, Index width, Index length, const S* x, const float* taps,
+                                    S* y) {
+  const auto frame = context.frame();
+  const convolution::LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
+  convolution::convolve_lines<S>(context, convolution::dense_lines(batch, width, length), width, x, filter, y, false);
+}
+
+/// Its gradients: dx is overwritten, dtaps added to; either may be null.
+template <class S>
+void long_convolution_channel_major_backward(Context<Cuda>& context, Index batch, Index width, Index length, const S* x,
+                                             const float* taps, const S* dy, S* dx, float* dtaps) {
+  const auto frame = context.frame();
+  const convolution::LineTaps filter{.data = taps, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
+  const convolution::TapGradient gradient{
+      .data = dtaps, .tap_pitch = 1, .channel_pitch = length, .count = static_cast<std::int32_t>(length)};
+  convolution::line_gradients<S>(context, convolution::dense_lines(batch, width, length), width, x, filter, dy, dx, gradient);
 }
 
 }  // namespace cuda::inline COYOTE_CUDA_ARCHITECTURES
@@ -152,17 +222,26 @@ void direct_gradients(Context<Cuda>& context, const Batch& batch, Wrap wrap, Row
 /// y[i] = (sum_t taps[t] x[i-t] + bias), times gate[i] when there is one; t runs over 0 .. i (causal) or, with x as a ring of
 /// the sequence's n rows, over 0 .. n-1 (cyclic). Shapes: x, gate, y [rows, D]; taps [at least the longest sequence, D]; bias [0,
 /// 1 or at least the longest sequence, D]; `convolved` [rows, D], when it has rows, receives the value before the gate. Any
-/// length: up to 64 rows by definition, above by transforms of 2^k >= n points in float.
+/// length: short sequences by definition; bf16 up to 2048 rows as products with Toeplitz matrices on tensor cores, taps rounded
+/// to bf16; the others by transforms of 2^k >= n points in float. Scratch: two copies of x in channel-major order, but for short
+/// rows.
 template <class S>
 void long_convolution(Context<Cuda>& context, const Batch& batch, Wrap wrap, Rows<const S> x, Rows<const parameter_t<S>> taps,
                       Rows<const parameter_t<S>> bias, Rows<const S> gate, Rows<S> convolved, Rows<S> y) {
   if (y.empty()) return;
   const auto frame = context.frame();
-  const cuda::Epilogue<S> epilogue{.bias = bias, .gate = gate, .convolved = convolved, .y = y};
-  if (cuda::convolution_path(batch.length) == cuda::ConvolutionPath::direct) {
-    cuda::convolve_directly<S>(context, batch, wrap, x, taps, epilogue);
+  const cuda::convolution::Epilogue<S> epilogue{.bias = bias, .gate = gate, .convolved = convolved, .y = y};
+  const cuda::convolution::ConvolutionPath path = cuda::convolution::forward_path<S>(context, cuda::sequences_of(batch), wrap);
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (path == cuda::convolution::ConvolutionPath::row_tiles) {
+      cuda::convolution::toeplitz_rows(context, cuda::sequences_of(batch), x, taps, false, epilogue);
+      return;
+    }
+  }
+  if (path == cuda::convolution::ConvolutionPath::direct) {
+    cuda::convolution::convolve_directly<S>(context, batch, wrap, x, taps, epilogue);
   } else {
-    cuda::LineConvolution<S>(context, batch, wrap, taps).forward(x, epilogue);
+    cuda::convolution::LineConvolution<S>(context, batch, wrap, taps).forward(x, epilogue);
   }
 }
 
@@ -175,14 +254,16 @@ void long_convolution_backward(Context<Cuda>& context, const Batch& batch, Wrap 
                                Rows<S> dx, Write write, Rows<S> dgate, Rows<parameter_t<S>> dtaps, Rows<parameter_t<S>> dbias) {
   if (dy.empty()) return;
   const auto frame = context.frame();
-  if (cuda::convolution_path(batch.length) == cuda::ConvolutionPath::direct) {
-    cuda::direct_gradients<S>(context, batch, wrap, x, taps, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
+  if (cuda::convolution::backward_path(cuda::sequences_of(batch)) == cuda::convolution::ConvolutionPath::direct) {
+    cuda::convolution::direct_gradients<S>(context, batch, wrap, x, taps, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
     return;
   }
-  cuda::LineConvolution<S>(context, batch, wrap, taps).backward(x, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
+  cuda::convolution::LineConvolution<S>(context, batch, wrap, taps)
+      .backward(x, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
   if (dbias.rows > 1) {
     const dim3 grid(static_cast<unsigned>(batch.length), static_cast<unsigned>(ceil_div(dbias.width, 128)));
-    cuda::add_position_bias_kernel<S><<<grid, 128, 0, context.stream()>>>(cuda::sequences_of(batch), gate, dy, dbias);
+    cuda::convolution::add_position_bias_kernel<S>
+        <<<grid, 128, 0, context.stream()>>>(cuda::sequences_of(batch), gate, dy, dbias);
     COYOTE_CUDA_CHECK_LAUNCH("add_position_bias_kernel");
   }
 }

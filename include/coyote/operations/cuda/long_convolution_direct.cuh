@@ -6,7 +6,7 @@
 
 /// Long convolutions of short sequences by their definition, on rows as they are: a block holds 32 channels of one sequence in
 /// shared memory as float. n/2 multiply-adds per value cost less than a change of layout.
-namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 inline constexpr int direct_rows = 64, direct_channels = 32, direct_threads = 8;
 using DirectTile = float[direct_rows][direct_channels];
@@ -24,8 +24,8 @@ __global__ void __launch_bounds__(direct_channels* direct_threads)
   const Index first = sequences.begin(static_cast<int>(blockIdx.x));
   const bool there = c < x.width;
   for (int i = part; there && i < n; i += direct_threads) {
-    rows[i][lane] = to_float(at(x, first + i, c));
-    filter[i][lane] = at(taps, i, c);
+    rows[i][lane] = to_float(x(first + i, c));
+    filter[i][lane] = taps(i, c);
   }
   __syncthreads();
   for (int i = part; there && i < n; i += direct_threads) {
@@ -50,7 +50,7 @@ __global__ void __launch_bounds__(direct_channels* direct_threads)
   const bool there = c < x.width;
   float lag_sums[own] = {}, bias_sums[own] = {};
   const int group = static_cast<int>(blockIdx.x);
-  for (int i = part; there && i < sequences.length; i += direct_threads) filter[i][lane] = at(taps, i, c);
+  for (int i = part; there && i < sequences.length; i += direct_threads) filter[i][lane] = taps(i, c);
   const int end = min(sequences.sequences, (group + 1) * per_group);
   for (int s = group * per_group; s < end; ++s) {
     const int n = sequences.size(s);
@@ -61,10 +61,10 @@ __global__ void __launch_bounds__(direct_channels* direct_threads)
       for (int k = 0; k < own; ++k) {
         const int i = part + k * direct_threads;
         if (i >= n) break;
-        rows[i][lane] = to_float(at(x, first + i, c));
-        float value = to_float(at(dy, first + i, c));
-        if (dgate.rows > 0) at(dgate, first + i, c) = from_float<S>(value * to_float(at(convolved, first + i, c)));
-        if (gate.rows > 0) value *= to_float(at(gate, first + i, c));
+        rows[i][lane] = to_float(x(first + i, c));
+        float value = to_float(dy(first + i, c));
+        if (dgate.rows > 0) dgate(first + i, c) = from_float<S>(value * to_float(convolved(first + i, c)));
+        if (gate.rows > 0) value *= to_float(gate(first + i, c));
         d[i][lane] = value;
         bias_sums[k] += value;
       }
@@ -83,9 +83,9 @@ __global__ void __launch_bounds__(direct_channels* direct_threads)
     }
     if (write == Write::none) continue;
     for (int j = part; j < n; j += direct_threads) {
-      float sum = write == Write::add ? to_float(at(dx, first + j, c)) : 0.0f;
+      float sum = write == Write::add ? to_float(dx(first + j, c)) : 0.0f;
       for (int i = wrap == Wrap::cyclic ? 0 : j; i < n; ++i) sum += filter[row_behind(i, j, n)][lane] * d[i][lane];
-      at(dx, first + j, c) = from_float<S>(sum);
+      dx(first + j, c) = from_float<S>(sum);
     }
   }
   if (!there) return;
@@ -99,4 +99,4 @@ __global__ void __launch_bounds__(direct_channels* direct_threads)
   }
 }
 
-}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "coyote/operations/cuda/long_convolution_lines.cuh"
+#include "coyote/operations/cuda/long_convolution_words.cuh"
 
 /// Between rows [rows, width] and channel-major lines: tiles of 64 rows by 64 channels turned in shared memory, with the
 /// elementwise work of a long convolution (gates, biases and their gradients) done on the way. Bytes: each value once in and out.
-namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 /// What lines of twice the length hold (Lines::fold 2; see Wrap in long_convolution.cuh).
 enum class Fold { repeat, after_zeros };
@@ -32,9 +32,9 @@ struct LayoutPlace {
 /// lines = from, times gate where there is one; dgate = from * convolved where wanted. sums [gridDim.x][width], where wanted,
 /// gets the sums of each tile's rows.
 template <class S>
-__global__ void __launch_bounds__(256) to_lines_kernel(Sequences sequences, Rows<const S> from, Rows<const S> gate,
-                                                       Rows<const S> convolved, Rows<S> dgate, Lines lines, Fold fold, S* to,
-                                                       float* sums) {
+__global__ void __launch_bounds__(256)
+    to_lines_kernel(Sequences sequences, Rows<const S> from, Rows<const S> gate, Rows<const S> convolved, Rows<S> dgate,
+                    Lines lines, Fold fold, S* to, float* sums) {
   __shared__ float tile[layout_tile][layout_tile + 1];
   __shared__ float partial[4][layout_tile];
   const auto [s, t0] = LayoutPlace(sequences);
@@ -49,9 +49,9 @@ __global__ void __launch_bounds__(256) to_lines_kernel(Sequences sequences, Rows
     float value = 0;
     if (t0 + k < n && c < width) {
       const Index row = first + t0 + k;
-      value = to_float(at(from, row, c));
-      if (dgate.rows > 0) at(dgate, row, c) = from_float<S>(value * to_float(at(convolved, row, c)));
-      if (gate.rows > 0) value *= to_float(at(gate, row, c));
+      value = to_float(from(row, c));
+      if (dgate.rows > 0) dgate(row, c) = from_float<S>(value * to_float(convolved(row, c)));
+      if (gate.rows > 0) value *= to_float(gate(row, c));
     }
     sum += value;
     tile[k][x] = value;
@@ -73,7 +73,8 @@ __global__ void __launch_bounds__(256) to_lines_kernel(Sequences sequences, Rows
   }
 }
 
-/// What becomes of a value from the lines: with a bias (of 1 or more rows), kept in `convolved`, times a gate, into (or added to) y.
+/// What becomes of a value from the lines: with a bias (of 1 or more rows), kept in `convolved`, times a gate, into (or added to)
+/// y.
 template <class S>
 struct Epilogue {
   Rows<const float> bias;
@@ -82,18 +83,38 @@ struct Epilogue {
   bool add = false;
 
   __device__ void operator()(Index row, int position, int c, float value) const {
-    if (bias.rows > 0) value += at(bias, bias.rows == 1 ? 0 : position, c);
-    if (convolved.rows > 0) at(convolved, row, c) = from_float<S>(value);
-    if (gate.rows > 0) value *= to_float(at(gate, row, c));
-    if (add) value += to_float(at(y, row, c));
-    at(y, row, c) = from_float<S>(value);
+    if (bias.rows > 0) value += bias(bias.rows == 1 ? 0 : position, c);
+    if (convolved.rows > 0) convolved(row, c) = from_float<S>(value);
+    if (gate.rows > 0) value *= to_float(gate(row, c));
+    if (add) value += to_float(y(row, c));
+    y(row, c) = from_float<S>(value);
+  }
+  /// The same for channels c .. c + 7, as far as there are `valid`.
+  __device__ void operator()(Index row, int position, int c, Eight values, int valid) const requires std::same_as<S, bf16> {
+    if (bias.rows > 0) {
+      const float* const from = &bias(bias.rows == 1 ? 0 : position, c);
+#pragma unroll
+      for (int k = 0; k < 8; ++k) values.at[k] += k < valid ? from[k] : 0.0f;
+    }
+    if (convolved.rows > 0) store_8(&convolved(row, c), values, valid);
+    if (gate.rows > 0) {
+      const Eight factors = widen(load_8(&gate(row, c), valid));
+#pragma unroll
+      for (int k = 0; k < 8; ++k) values.at[k] *= factors.at[k];
+    }
+    if (add) {
+      const Eight before = widen(load_8(&y(row, c), valid));
+#pragma unroll
+      for (int k = 0; k < 8; ++k) values.at[k] += before.at[k];
+    }
+    store_8(&y(row, c), values, valid);
   }
 };
 
 /// What a line of twice the length means for its sequence: its second half (a result), or both halves' sum (an adjoint).
 template <class S>
-__global__ void __launch_bounds__(256) from_lines_kernel(Sequences sequences, Lines lines, bool adjoint, const S* from,
-                                                         Epilogue<S> epilogue) {
+__global__ void __launch_bounds__(256)
+    from_lines_kernel(Sequences sequences, Lines lines, bool adjoint, const S* from, Epilogue<S> epilogue) {
   __shared__ float tile[layout_tile][layout_tile + 1];
   const auto [s, t0] = LayoutPlace(sequences);
   const int width = static_cast<int>(epilogue.y.width), c0 = static_cast<int>(blockIdx.y) * layout_tile;
@@ -121,6 +142,120 @@ __global__ void __launch_bounds__(256) from_lines_kernel(Sequences sequences, Li
   }
 }
 
+/// Both kernels for bf16, on vectors of eight. A word of the tile holds two neighbouring rows of a channel; word p of channel c
+/// stands at p ^ (c / 8 * 4), so that neither side of the exchange meets a bank twice. A thread has 2 rows by 8 channels.
+struct WordTile {
+  unsigned words[layout_tile][layout_tile / 2];
+  __device__ unsigned& at(int c, int p) { return words[c][p ^ (c / 8 * 4)]; }
+  /// Rows 8 v .. 8 v + 7 of channel c.
+  __device__ uint4& vector(int c, int v) { return *reinterpret_cast<uint4*>(&words[c][4 * (v ^ (c / 8))]); }
+};
+
+template <class S>
+requires std::same_as<S, bf16> __global__ void __launch_bounds__(256)
+    to_lines_vector_kernel(Sequences sequences, Rows<const S> from, Rows<const S> gate, Rows<const S> convolved, Rows<S> dgate,
+                           Lines lines, Fold fold, S* to, float* sums) {
+  __shared__ alignas(16) WordTile tile;
+  __shared__ float partial[8][layout_tile];
+  const auto [s, t0] = LayoutPlace(sequences);
+  const int width = static_cast<int>(from.width), c0 = static_cast<int>(blockIdx.y) * layout_tile;
+  const int thread = static_cast<int>(threadIdx.x), h = thread % 8, p = thread / 8;
+  const int n = sequences.size(s), c = c0 + 8 * h, valid = width - c;
+  const Index first = sequences.begin(s);
+  Eight values[2] = {};
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int t = t0 + 2 * p + r;
+    if (t >= n || valid <= 0) continue;
+    values[r] = widen(load_8(&from(first + t, c), valid));
+    if (dgate.rows > 0) {
+      Eight product = widen(load_8(&convolved(first + t, c), valid));
+#pragma unroll
+      for (int k = 0; k < 8; ++k) product.at[k] *= values[r].at[k];
+      store_8(&dgate(first + t, c), product, valid);
+    }
+    if (gate.rows > 0) {
+      const Eight factors = widen(load_8(&gate(first + t, c), valid));
+#pragma unroll
+      for (int k = 0; k < 8; ++k) values[r].at[k] *= factors.at[k];
+    }
+  }
+#pragma unroll
+  for (int k = 0; k < 8; ++k) tile.at(8 * h + k, p) = pack(values[0].at[k], values[1].at[k]);
+  if (sums != nullptr) {
+#pragma unroll
+    for (int k = 0; k < 8; ++k) {
+      float sum = values[0].at[k] + values[1].at[k];
+      sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 8);
+      sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 16);
+      if (thread % 32 < 8) partial[thread / 32][8 * h + k] = sum;
+    }
+  }
+  __syncthreads();
+  if (sums != nullptr && thread < layout_tile && c0 + thread < width) {
+    float sum = 0;
+    for (int w = 0; w < 8; ++w) sum += partial[w][thread];
+    sums[static_cast<Index>(blockIdx.x) * width + c0 + thread] = sum;
+  }
+#pragma unroll
+  for (int k = 0; k < 2; ++k) {
+    const int row = thread / 8 + 32 * k, t = t0 + 8 * h;
+    if (t >= n || c0 + row >= width) continue;
+    S* const line = to + lines.begin(s) + (c0 + row) * lines.channel_pitch;
+    const uint4 value = tile.vector(row, h);
+    const unsigned words[4] = {value.x, value.y, value.z, value.w};
+    if (lines.fold == 2) store_8(line + n + t, words, n - t);
+    if (lines.fold == 2 && fold == Fold::after_zeros) {
+      store_8(line + t, Eight{}, n - t);
+    } else {
+      store_8(line + t, words, n - t);
+    }
+  }
+}
+
+template <class S>
+requires std::same_as<S, bf16> __global__ void __launch_bounds__(256)
+    from_lines_vector_kernel(Sequences sequences, Lines lines, bool adjoint, const S* from, Epilogue<S> epilogue) {
+  __shared__ alignas(16) WordTile tile;
+  const auto [s, t0] = LayoutPlace(sequences);
+  const int width = static_cast<int>(epilogue.y.width), c0 = static_cast<int>(blockIdx.y) * layout_tile;
+  const int thread = static_cast<int>(threadIdx.x), h = thread % 8, p = thread / 8;
+  const int n = sequences.size(s);
+  if (t0 >= n) return;
+#pragma unroll
+  for (int k = 0; k < 2; ++k) {
+    const int row = thread / 8 + 32 * k, t = t0 + 8 * h;
+    if (t >= n || c0 + row >= width) continue;
+    const S* const line = from + lines.begin(s) + (c0 + row) * lines.channel_pitch;
+    uint4 value = load_8(line + (lines.fold == 2 ? n + t : t), n - t);
+    if (lines.fold == 2 && adjoint) {
+      Eight sum = widen(value);
+      const Eight other = widen(load_8(line + t, n - t));
+#pragma unroll
+      for (int i = 0; i < 8; ++i) sum.at[i] += other.at[i];
+      value = make_uint4(pack(sum.at[0], sum.at[1]), pack(sum.at[2], sum.at[3]), pack(sum.at[4], sum.at[5]),
+                         pack(sum.at[6], sum.at[7]));
+    }
+    tile.vector(row, h) = value;
+  }
+  __syncthreads();
+  const int c = c0 + 8 * h, valid = width - c;
+  if (valid <= 0) return;
+  Eight values[2];
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    const unsigned word = tile.at(8 * h + k, p);
+    values[0].at[k] = low_half(word);
+    values[1].at[k] = high_half(word);
+  }
+  const Index first = sequences.begin(s);
+#pragma unroll
+  for (int r = 0; r < 2; ++r) {
+    const int t = t0 + 2 * p + r;
+    if (t < n) epilogue(first + t, t, c, values[r], valid);
+  }
+}
+
 /// to[c * pitch + t] = taps(t, c).
 template <int Tile>
 __global__ void __launch_bounds__(Tile * 8) taps_to_lines_kernel(Rows<const float> taps, float* to, std::int64_t pitch) {
@@ -128,7 +263,7 @@ __global__ void __launch_bounds__(Tile * 8) taps_to_lines_kernel(Rows<const floa
   const Index t0 = static_cast<Index>(blockIdx.x) * Tile, c0 = static_cast<Index>(blockIdx.y) * Tile;
   const int x = static_cast<int>(threadIdx.x);
   for (int k = static_cast<int>(threadIdx.y); k < Tile; k += 8) {
-    if (t0 + k < taps.rows && c0 + x < taps.width) tile[k][x] = at(taps, t0 + k, c0 + x);
+    if (t0 + k < taps.rows && c0 + x < taps.width) tile[k][x] = taps(t0 + k, c0 + x);
   }
   __syncthreads();
   for (int k = static_cast<int>(threadIdx.y); k < Tile; k += 8) {
@@ -151,23 +286,23 @@ __global__ void __launch_bounds__(32 * Threads) add_sums_kernel(const float* par
   __syncthreads();
   if (y > 0 || own >= size) return;
   for (int k = 1; k < Threads; ++k) sum += tile[k][x];
-  at(total, own / total.width, own % total.width) += sum;
+  total(own / total.width, own % total.width) += sum;
 }
 
 /// dbias[i, c] += the sum over sequences of dc = dy, times gate where there is one, in their order.
 template <class S>
-__global__ void __launch_bounds__(128) add_position_bias_kernel(Sequences sequences, Rows<const S> gate, Rows<const S> dy,
-                                                                Rows<float> dbias) {
+__global__ void __launch_bounds__(128)
+    add_position_bias_kernel(Sequences sequences, Rows<const S> gate, Rows<const S> dy, Rows<float> dbias) {
   const int c = static_cast<int>(blockIdx.y * 128 + threadIdx.x), i = static_cast<int>(blockIdx.x);
   if (c >= dbias.width) return;
   float sum = 0;
   for (int s = 0; s < sequences.sequences; ++s) {
     if (i >= sequences.size(s)) continue;
     const Index row = sequences.begin(s) + i;
-    const float d = to_float(at(dy, row, c));
-    sum += gate.rows > 0 ? d * to_float(at(gate, row, c)) : d;
+    const float d = to_float(dy(row, c));
+    sum += gate.rows > 0 ? d * to_float(gate(row, c)) : d;
   }
-  at(dbias, i, c) += sum;
+  dbias(i, c) += sum;
 }
 
-}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution

@@ -3,13 +3,7 @@
 
 #include "coyote/core/cuda/context.cuh"
 
-namespace coyote::inline v0::cuda {
-
-/// Element (i, c) of a view, for kernels.
-template <class T>
-__device__ inline T& at(const Rows<T>& view, Index i, Index c) {
-  return view.data[i * view.stride + c];
-}
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 /// Where the rows of channel-major activations stand: value t of channel c of sequence s is element
 /// begin(s) + c * channel_pitch + t. A plain aggregate for kernels.
@@ -82,4 +76,4 @@ struct TapGradient {
   TapGradient from(Index channel) const { return {data + channel * channel_pitch, tap_pitch, channel_pitch, count}; }
 };
 
-}  // namespace coyote::inline v0::cuda
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution

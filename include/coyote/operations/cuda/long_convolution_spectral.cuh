@@ -5,7 +5,7 @@
 #include "coyote/operations/cuda/long_convolution_lines.cuh"
 
 /// Kernels of long convolutions by transforms; channel-major. The launchers are in long_convolution_transforms.cuh.
-namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 /// What the block kernels do to each row (sequence s, channel c; row s * width + c), real rows of `lines` or, with more than
 /// 2^14 points, nodes of a tree whose upper levels other kernels have walked: then the channels are width / nodes channels times
@@ -14,10 +14,10 @@ struct SpectralWork {
   Lines lines;
   int width = 0;
   int nodes = 1, level = 0;
-  Values x;         ///< rows in
-  Values y;         ///< product: rows out, may be x
-  Values d;         ///< gradient: the output's gradient; as nodes, overwritten by dx
-  Values dx;        ///< gradient: of the input; nodes: not wanted if null
+  Values x;                          ///< rows in
+  Values y;                          ///< product: rows out, may be x
+  Values d;                          ///< gradient: the output's gradient; as nodes, overwritten by dx
+  Values dx;                         ///< gradient: of the input; nodes: not wanted if null
   Complex* spectra = nullptr;        ///< spectrum: out
   const Complex* filter = nullptr;   ///< product, gradient: one per channel
   std::int64_t filter_sequence = 0;  ///< distance of the filters of neighbouring sequences
@@ -116,8 +116,8 @@ __global__ void __launch_bounds__(fft_block<Log>, fft_residency<Log>) transform_
   Complex x[Shape::per_thread];
   Access::load(work, work.x, thread, s, c, there, x);
   const BlockFft<Log, Real> fft{fft_memory + threadIdx.y * Shape::buffer, table, thread};
-  fft.fill_table(table, static_cast<unsigned>(c % work.nodes), work.level, static_cast<int>(threadIdx.y) * Shape::threads + thread,
-                 fft_block<Log>);
+  fft.fill_table(table, static_cast<unsigned>(c % work.nodes), work.level,
+                 static_cast<int>(threadIdx.y) * Shape::threads + thread, fft_block<Log>);
   __syncthreads();
   fft.forward(x);
   if (work.filter == nullptr) {
@@ -127,7 +127,8 @@ __global__ void __launch_bounds__(fft_block<Log>, fft_residency<Log>) transform_
     for (int i = 0; i < Shape::per_thread; ++i) to[i * Shape::threads] = {x[i].re * work.scale, x[i].im * work.scale};
     return;
   }
-  const Complex* const filter = work.filter + (there ? s * work.filter_sequence : 0) + (static_cast<std::int64_t>(c) << Log) + thread;
+  const Complex* const filter =
+      work.filter + (there ? s * work.filter_sequence : 0) + (static_cast<std::int64_t>(c) << Log) + thread;
   const float sign = work.conjugate ? -1.0f : 1.0f;
 #pragma unroll
   for (int i = 0; i < Shape::per_thread; ++i) {
@@ -156,8 +157,8 @@ __global__ void __launch_bounds__(fft_block<Log>) gradient_kernel(const Spectral
   const bool there = group < work.groups;
   const int per_group = (work.lines.sequences + work.groups - 1) / work.groups;
   const BlockFft<Log, Real> fft{fft_memory + threadIdx.y * Shape::buffer, table, thread};
-  fft.fill_table(table, static_cast<unsigned>(c % work.nodes), work.level, static_cast<int>(threadIdx.y) * Shape::threads + thread,
-                 fft_block<Log>);
+  fft.fill_table(table, static_cast<unsigned>(c % work.nodes), work.level,
+                 static_cast<int>(threadIdx.y) * Shape::threads + thread, fft_block<Log>);
   __syncthreads();
 
   Complex sum[sums_in_registers ? Shape::per_thread : 1];
@@ -236,7 +237,8 @@ __global__ void __launch_bounds__(fft_block<Log>) gradient_kernel(const Spectral
 /// One pass of P levels over trees of 2^log points in device memory, from level `level` down (Down) or back up to it; the first
 /// pass reads real rows, the last writes them. Row s * width + c of z. A thread does one butterfly.
 template <int P, bool Real, bool Down>
-__global__ void __launch_bounds__(256) pass_kernel(Lines lines, int width, int log, int level, Values rows, bool as_lags, Complex* z) {
+__global__ void __launch_bounds__(256)
+    pass_kernel(Lines lines, int width, int log, int level, Values rows, bool as_lags, Complex* z) {
   constexpr int count = 1 << P;
   const std::int64_t id = static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x;
   const std::int64_t row = id >> (log - P);
@@ -264,7 +266,8 @@ __global__ void __launch_bounds__(256) pass_kernel(Lines lines, int width, int l
         const int t = first + (r << step);
         x[r] = {0, 0};
         if (t < n) {
-          x[r].re = rows.is_bf16 ? to_float(static_cast<const bf16*>(rows.data)[begin + t]) : static_cast<const float*>(rows.data)[begin + t];
+          x[r].re = rows.is_bf16 ? to_float(static_cast<const bf16*>(rows.data)[begin + t])
+                                 : static_cast<const float*>(rows.data)[begin + t];
         }
       } else {
         x[r] = points[r << step];
@@ -295,12 +298,85 @@ __global__ void __launch_bounds__(256) pass_kernel(Lines lines, int width, int l
   }
 }
 
-/// gradient.data[t, c] += the sum over groups of lags[g][c][t], the groups in order. A block turns 32 lags of 32 channels, so that
-/// both sides are read along their lines. With one sequence per group and lines of twice its rows, only its own taps count.
+/// The upper 4 + Q levels in one pass over device memory, the exchange between the two parts in shared memory: real rows to the
+/// nodes of that level (Down), or back. A block takes 256 / 2^Q neighbouring columns of 16 * 2^Q points each; a thread has 16
+/// points in either part.
+template <int Q, bool Down>
+__global__ void __launch_bounds__(256) wide_pass_kernel(Lines lines, int width, int log, Values rows, bool as_lags, Complex* z) {
+  constexpr int parts = 1 << Q, columns = 256 >> Q, nodes = 16 >> Q;
+  __shared__ Complex tile[16][parts][columns];
+  const int step = log - 4 - Q, tiles = (1 << step) / columns;
+  const std::int64_t row = blockIdx.x / tiles;
+  const int column = static_cast<int>(threadIdx.x) % columns, part = static_cast<int>(threadIdx.x) / columns;
+  const int j = static_cast<int>(blockIdx.x % tiles) * columns + column;
+  const int s = static_cast<int>(row / width), c = static_cast<int>(row % width);
+  const int n = as_lags ? lines.longest() : lines.size(s);
+  const std::int64_t begin = as_lags ? row * lines.longest() : lines.begin(s) + c * lines.channel_pitch;
+  Complex* const points = z + (row << log);
+  const auto place = [&](int r, int k) { return (((r << Q) + k) << step) + j; };
+  // Node r of level 4, the points that this thread has of it.
+  const auto each_node = [&](auto&& use) {
+#pragma unroll
+    for (int v = 0; v < nodes; ++v) {
+      const int r = part * nodes + v;
+      use(r, roots_from<Q>(node_root(static_cast<unsigned>(r), 4, Q)));
+    }
+  };
+  Complex x[16];
+  if constexpr (Down) {
+#pragma unroll
+    for (int r = 0; r < 16; ++r) {
+      const int t = place(r, part);
+      x[r] = {0, 0};
+      if (t < n) {
+        x[r].re = rows.is_bf16 ? to_float(static_cast<const bf16*>(rows.data)[begin + t])
+                               : static_cast<const float*>(rows.data)[begin + t];
+      }
+    }
+    evaluate<4, true>(x, roots_of_tree<4>());
+#pragma unroll
+    for (int r = 0; r < 16; ++r) tile[r][part][column] = x[r];
+    __syncthreads();
+    each_node([&](int r, const Roots<Q>& roots) {
+      Complex y[parts];
+#pragma unroll
+      for (int k = 0; k < parts; ++k) y[k] = tile[r][k][column];
+      evaluate<Q, false>(y, roots);
+#pragma unroll
+      for (int k = 0; k < parts; ++k) points[place(r, k)] = y[k];
+    });
+  } else {
+    each_node([&](int r, const Roots<Q>& roots) {
+      Complex y[parts];
+#pragma unroll
+      for (int k = 0; k < parts; ++k) y[k] = points[place(r, k)];
+      interpolate<Q, false>(y, roots);
+#pragma unroll
+      for (int k = 0; k < parts; ++k) tile[r][k][column] = y[k];
+    });
+    __syncthreads();
+#pragma unroll
+    for (int r = 0; r < 16; ++r) x[r] = tile[r][part][column];
+    interpolate<4, true>(x, roots_of_tree<4>());
+#pragma unroll
+    for (int r = 0; r < 16; ++r) {
+      const int t = place(r, part);
+      if (t >= n) continue;
+      if (rows.is_bf16) {
+        static_cast<bf16*>(rows.data)[begin + t] = from_float<bf16>(x[r].re);
+      } else {
+        static_cast<float*>(rows.data)[begin + t] = x[r].re;
+      }
+    }
+  }
+}
+
+/// gradient.data[t, c] += the sum over groups of lags[g][c][t], the groups in order. A block turns 32 lags of 32 channels, so
+/// that both sides are read along their lines. With one sequence per group and lines of twice its rows, only its own taps count.
 /// AlongTaps: the gradient's neighbouring taps are neighbours in memory; else its channels are.
 template <bool AlongTaps>
-__global__ void __launch_bounds__(256) add_lags_kernel(Lines lines, int width, int groups, const float* lags, bool own_taps,
-                                                       TapGradient gradient) {
+__global__ void __launch_bounds__(256)
+    add_lags_kernel(Lines lines, int width, int groups, const float* lags, bool own_taps, TapGradient gradient) {
   __shared__ float tile[32][33];
   const int x = static_cast<int>(threadIdx.x), t0 = static_cast<int>(blockIdx.x) * 32, c0 = static_cast<int>(blockIdx.y) * 32;
   const std::int64_t longest = lines.longest();
@@ -323,4 +399,4 @@ __global__ void __launch_bounds__(256) add_lags_kernel(Lines lines, int width, i
   }
 }
 
-}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution

@@ -4,18 +4,18 @@
 #include "coyote/operations/cuda/long_convolution_spectral.cuh"
 
 /// Long convolutions and their gradients by transforms, channel-major, any length. Up to 2^14 points (2^13 for gradients) a
-/// block transforms a row in its shared memory. Longer rows walk the upper levels of the tree in passes over device memory and the
-/// lower 12 in shared memory, chunk by chunk, so that what goes between the passes stays in the second-level cache.
+/// block transforms a row in its shared memory. Longer rows walk the upper levels of the tree in passes over device memory and
+/// the lower 12 in shared memory, chunk by chunk, so that scratch memory stays bounded.
 ///
 /// Cost per point and row: about 3 multiply-adds per level forward and 4 back. Bytes: each row once in and out, 8 per
 /// channel's point for the filter's spectrum, read again per row (from cache); with passes, 16 per point and pass in the cache.
-namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 /// The plan of a convolution with transforms of 2^log points.
 struct TransformPlan {
   int log = 7;
-  int block = 7;   ///< levels in a block's shared memory
-  int passes = 0;  ///< passes over device memory before
+  int block = 7;                ///< levels in a block's shared memory
+  int passes = 0;               ///< passes over device memory before
   int levels(int pass) const {  // the upper levels in even parts, larger ones first
     int left = log - block, parts = passes;
     for (int i = 0; i < pass; ++i) {
@@ -43,7 +43,7 @@ void with_log(int log, Use&& use) {
 class Transforms {
  public:
   /// Bytes of complex points per chunk of long rows.
-  static constexpr Index chunk_bytes = Index{32} << 20;
+  static constexpr Index chunk_bytes = Index{512} << 20;
 
   Transforms(Context<Cuda>& context, const Lines& lines, Index width) : context_(context), lines_(lines), width_(width) {}
 
@@ -81,7 +81,9 @@ class Transforms {
     if (plan.passes == 0) {
       const auto frame = context_.frame();
       SpectralWork work = filter(plan, 0, wants_dx ? width_ : 0, taps);
-      const int groups = groups_of(taps, width_);
+      int together = 1;
+      with_log<13>(plan.log, [&](auto log) { together = FftShape<log()>::together; });
+      const int groups = groups_of(taps, lines_.sequences, width_, together);
       const Rows<float> lags = context_.make<float>(groups * width_, lines_.longest());
       work.width = static_cast<int>(width_);
       work.x = x;
@@ -93,13 +95,12 @@ class Transforms {
       add_lags(groups, width_, lags.data, taps, gradient);
       return;
     }
-    // Each chunk of sequences is one group or, where sequences count for themselves, as many as it has.
     each_chunk(plan, taps, [&](SpectralWork& work, const Lines& part, Index c0, Index channels, Index first_element) {
       const auto frame = context_.frame();
       const Index offset = first_element + c0 * lines_.channel_pitch;
       Complex* const zx = points(part.sequences * channels * plan.points());
       Complex* const zd = points(part.sequences * channels * plan.points());
-      const int groups = taps.per_sequence ? part.sequences : 1;
+      const int groups = groups_of(taps, part.sequences, work.width, 1);
       Complex* const sums = points(groups * channels * plan.points());
       const Rows<float> lags = context_.make<float>(groups * channels, lines_.longest());
       down(plan, part, channels, x.from(offset), zx);
@@ -116,6 +117,16 @@ class Transforms {
       up(plan, summed, channels, Values::of(lags.data), true, sums);
       add_lags(groups, channels, lags.data, taps, gradient.from(c0), &part);
     });
+  }
+
+  /// gradient += the sums of lags [groups][width][longest] over groups; `lines` are those of the groups' sequences.
+  void add_lags(int groups, Index width, const float* lags, const LineTaps& taps, const TapGradient& gradient,
+                const Lines* lines = nullptr) {
+    const dim3 grid(static_cast<unsigned>(ceil_div(gradient.count, 32)), static_cast<unsigned>(ceil_div(width, 32)));
+    auto* const kernel = gradient.tap_pitch == 1 ? add_lags_kernel<true> : add_lags_kernel<false>;
+    kernel<<<grid, dim3(32, 8), 0, context_.stream()>>>(lines != nullptr ? *lines : lines_, static_cast<int>(width), groups, lags,
+                                                        taps.per_sequence, gradient);
+    COYOTE_CUDA_CHECK_LAUNCH("add_lags_kernel");
   }
 
  private:
@@ -139,21 +150,25 @@ class Transforms {
     plan.block = plan.log;
     if (plan.log > Most || (plan.log > block_log && bytes(plan.log) > context_.limits().shared_memory)) {
       plan.block = block_log;
-      plan.passes = (plan.log - block_log + 4) / 5;
+      const int above = plan.log - block_log;
+      plan.passes = above <= 8 ? 1 : (above + 4) / 5;
     }
     return plan;
   }
   Complex* points(Index count) { return context_.make<Complex>(1, count).data; }
-  int groups_of(const LineTaps& taps, Index width) const {
-    if (taps.per_sequence) return lines_.sequences;
-    const Index wanted = ceil_div(Index{8} * context_.limits().multiprocessors, width);
-    return static_cast<int>(std::min<Index>({wanted, lines_.sequences, 64}));
+  /// Groups of `sequences` sequences, so many that blocks of `together` rows fill the device a few times over.
+  int groups_of(const LineTaps& taps, Index sequences, Index rows_per_group, Index together) const {
+    if (taps.per_sequence) return static_cast<int>(sequences);
+    const Index wanted = ceil_div(Index{12} * context_.limits().multiprocessors * together, rows_per_group);
+    const Index per_group = ceil_div(sequences, std::min<Index>({wanted, sequences, 32}));
+    return static_cast<int>(ceil_div(sequences, per_group));
   }
 
   template <class Kernel>
   void allow_shared_memory(Kernel* kernel, int bytes) {
     if (bytes > 48 << 10) {
-      COYOTE_CUDA_CHECK(cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+      COYOTE_CUDA_CHECK(
+          cudaFuncSetAttribute(reinterpret_cast<const void*>(kernel), cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     }
   }
   template <int Log, bool Real>
@@ -250,6 +265,7 @@ class Transforms {
   template <bool Down>
   void launch_pass(const TransformPlan& plan, const Lines& lines, Index channels, int level, int levels, const Values& rows,
                    bool as_lags, Complex* z) {
+    if (levels > 5) return launch_wide_pass<Down>(plan, lines, channels, levels, rows, as_lags, z);
     const Index butterflies = (lines.sequences * channels) << (plan.log - levels);
     const auto launch = [&](auto p, auto real) {
       pass_kernel<p(), real(), Down><<<static_cast<unsigned>(ceil_div(butterflies, 256)), 256, 0, context_.stream()>>>(
@@ -269,13 +285,18 @@ class Transforms {
       with_levels(std::false_type{});
     }
   }
-  void add_lags(int groups, Index width, const float* lags, const LineTaps& taps, const TapGradient& gradient,
-                const Lines* lines = nullptr) {
-    const dim3 grid(static_cast<unsigned>(ceil_div(gradient.count, 32)), static_cast<unsigned>(ceil_div(width, 32)));
-    auto* const kernel = gradient.tap_pitch == 1 ? add_lags_kernel<true> : add_lags_kernel<false>;
-    kernel<<<grid, dim3(32, 8), 0, context_.stream()>>>(lines != nullptr ? *lines : lines_, static_cast<int>(width), groups, lags,
-                                                        taps.per_sequence, gradient);
-    COYOTE_CUDA_CHECK_LAUNCH("add_lags_kernel");
+  template <bool Down>
+  void launch_wide_pass(const TransformPlan& plan, const Lines& lines, Index channels, int levels, const Values& rows,
+                        bool as_lags, Complex* z) {
+    const auto launch = [&](auto q) {
+      const Index blocks = (lines.sequences * channels) << (plan.log - 12);
+      wide_pass_kernel<q(), Down><<<static_cast<unsigned>(blocks), 256, 0, context_.stream()>>>(lines, static_cast<int>(channels),
+                                                                                                plan.log, rows, as_lags, z);
+      COYOTE_CUDA_CHECK_LAUNCH("wide_pass_kernel");
+    };
+    if (levels == 6) launch(std::integral_constant<int, 2>{});
+    if (levels == 7) launch(std::integral_constant<int, 3>{});
+    if (levels == 8) launch(std::integral_constant<int, 4>{});
   }
 
   Context<Cuda>& context_;
@@ -283,4 +304,4 @@ class Transforms {
   Index width_;
 };
 
-}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution

@@ -22,13 +22,18 @@ __device__ T block_sum(T value) {
   return total;
 }
 
-/// *to = scale * (parts[0] + ... + parts[count - 1])
+/// *to = scale * (parts[0] + ... + parts[count - 1]), by a block of 256 threads.
 template <class T>
-__global__ void __launch_bounds__(256) add_parts_kernel(const T* parts, Index count, double scale, double* to) {
+__device__ void add_parts(const T* parts, Index count, double scale, double* to) {
   double sum = 0;
+#pragma unroll 8
   for (Index i = threadIdx.x; i < count; i += 256) sum += static_cast<double>(parts[i]);
   sum = block_sum<256>(sum);
   if (threadIdx.x == 0) *to = scale * sum;
+}
+template <class T>
+__global__ void __launch_bounds__(256) add_parts_kernel(const T* parts, Index count, double scale, double* to) {
+  add_parts(parts, count, scale, to);
 }
 
 }  // namespace COYOTE_CUDA_ARCHITECTURES
