@@ -24,7 +24,7 @@ namespace cuda::inline COYOTE_CUDA_ARCHITECTURES {
 inline constexpr int wkv_slice = 8, wkv_warps = 8, wkv_chunk = wkv_slice * wkv_warps, most_wkv_cluster = 8;
 
 /// Exponents are to the base 2, the hardware's own: keys, bonus and decay are multiplied by this first.
-inline constexpr float log2_e = 1.4426950408889634f;
+inline constexpr float wkv_log2_e = 1.4426950408889634f;
 
 /// 2^x and 1 / x, good to 2^-22; results below the normal numbers are 0.
 __device__ inline float power_of_two(float x) {
@@ -228,8 +228,8 @@ __global__ void __launch_bounds__(32 * wkv_warps, 3) wkv_kernel(WkvProblem<S> pr
   float decay[N], bonus[N];
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    decay[i] = at.inside ? log2_e * expf(problem.decay(0, at.column + i)) : 0.0f;
-    bonus[i] = at.inside ? log2_e * problem.bonus(0, at.column + i) : 0.0f;
+    decay[i] = at.inside ? wkv_log2_e * expf(problem.decay(0, at.column + i)) : 0.0f;
+    bonus[i] = at.inside ? wkv_log2_e * problem.bonus(0, at.column + i) : 0.0f;
   }
   RawPack<N, S> k[wkv_slice], v[wkv_slice];
   const auto read = [&](int j, std::int32_t row) {
@@ -247,7 +247,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, 3) wkv_kernel(WkvProblem<S> pr
     for (int i = 0; i < N; ++i) {
       slice[i] = sum_slice<false>(
           decay[i],
-          [&](int j) { return first + j < at.size ? log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
+          [&](int j) { return first + j < at.size ? wkv_log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
           [&](WkvSums& s, int j, float weight) {
             s.first = fmaf(weight, first + j < at.size ? to_float(v[j].element[i]) : 0.0f, s.first);
             s.second += weight;
@@ -270,7 +270,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, 3) wkv_kernel(WkvProblem<S> pr
         const Pack<N> keys = k[j].floats(), values = v[j].floats();
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-          const float key = log2_e * keys[i];
+          const float key = wkv_log2_e * keys[i];
           out[i] = WkvOutput(sums[i], bonus[i], key, values[i]).value;
           sums[i] = combine(sums[i], decay[i], {values[i], 1.0f, key});
         }
@@ -302,8 +302,8 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
   float decay[N], bonus[N], sum_decay[N] = {}, sum_bonus[N] = {};
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    decay[i] = at.inside ? log2_e * expf(problem.decay(0, at.column + i)) : 0.0f;
-    bonus[i] = at.inside ? log2_e * problem.bonus(0, at.column + i) : 0.0f;
+    decay[i] = at.inside ? wkv_log2_e * expf(problem.decay(0, at.column + i)) : 0.0f;
+    bonus[i] = at.inside ? wkv_log2_e * problem.bonus(0, at.column + i) : 0.0f;
   }
   RawPack<N, S> k[wkv_slice], v[wkv_slice], dy[wkv_slice];
   const auto read = [&](int j, std::int32_t row) {
@@ -331,7 +331,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
     for (int i = 0; i < N; ++i) {
       sums[i] = sum_slice<false>(
           decay[i],
-          [&](int j) { return first + j < at.size ? log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
+          [&](int j) { return first + j < at.size ? wkv_log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
           [&](WkvSums& s, int j, float weight) {
             s.first = fmaf(weight, first + j < at.size ? to_float(v[j].element[i]) : 0.0f, s.first);
             s.second += weight;
@@ -356,7 +356,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
         exponent[j][i] = static_cast<float>(empty_exponent);
         g[j][i] = value[j][i] = 0;
         if (first + j < at.size) {
-          const float key = log2_e * to_float(k[j].element[i]), now = to_float(v[j].element[i]);
+          const float key = wkv_log2_e * to_float(k[j].element[i]), now = to_float(v[j].element[i]);
           const WkvOutput out(sums[i], bonus[i], key, now);
           exponent[j][i] = -out.highest;
           g[j][i] = to_float(dy[j].element[i]) * reciprocal(out.denominator);
@@ -383,7 +383,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
         Pack<N> dk, dv;
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-          const float key = log2_e * to_float(k[j].element[i]), now = to_float(v[j].element[i]);
+          const float key = wkv_log2_e * to_float(k[j].element[i]), now = to_float(v[j].element[i]);
           WkvSums& p = adjoint[i];
           // Through the state after this row.
           const float later = power_of_two(key + p.highest), decayed = p.highest - decay[i];
@@ -414,7 +414,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     // A decay so fast that it overflows has no slope left: not 0 * infinity.
-    mine[i] = {sum_decay[i] == 0 ? 0.0f : sum_decay[i] * (decay[i] / log2_e), sum_bonus[i], 0.0f};
+    mine[i] = {sum_decay[i] == 0 ? 0.0f : sum_decay[i] * (decay[i] / wkv_log2_e), sum_bonus[i], 0.0f};
   }
   states[0][at.warp].put(at.lane, mine);
   __syncthreads();
@@ -439,9 +439,9 @@ __global__ void __launch_bounds__(row_threads)
   const Index c = Index{blockIdx.y} * blockDim.x + threadIdx.x, s = Index{blockIdx.x} * blockDim.y + threadIdx.y, width = y.width;
   if (c >= width || s >= y.rows) return;
   WkvSums sums{state(s, c), state(s, width + c), state(s, 2 * width + c)};
-  const float key = log2_e * to_float(k(s, c)), value = to_float(v(s, c));
-  y(s, c) = from_float<S>(WkvOutput(sums, log2_e * bonus(0, c), key, value).value);
-  sums = combine(sums, log2_e * expf(decay(0, c)), {value, 1.0f, key});
+  const float key = wkv_log2_e * to_float(k(s, c)), value = to_float(v(s, c));
+  y(s, c) = from_float<S>(WkvOutput(sums, wkv_log2_e * bonus(0, c), key, value).value);
+  sums = combine(sums, wkv_log2_e * expf(decay(0, c)), {value, 1.0f, key});
   state(s, c) = sums.first;
   state(s, width + c) = sums.second;
   state(s, 2 * width + c) = sums.highest;
