@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <coyote/core/file.hpp>
 #include <cstdio>
 
 #include "run.hpp"
