@@ -9,7 +9,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 packages=(g++ cmake ninja-build libcli11-dev nlohmann-json3-dev doctest-dev libbenchmark-dev)
 if [ "${1:-}" = test ]; then
-  packages+=(clang pkg-config)
+  packages+=(clang pkg-config libeigen3-dev)
 fi
 
 say() { printf '\n== %s\n' "$*"; }

@@ -99,15 +99,10 @@ void run_shape(Context<Cuda>& context, Index rows, Index width, bool once = fals
   report("cross_entropy_forward", 1,
          [&](int set) { cross_entropy<bf16>(context, h(set), e(set), wanted, found, {}, Rows<bf16>(), Rows<float>()); });
   report("cross_entropy", 3, [&](int set) { cross_entropy<bf16>(context, h(set), e(set), wanted, found, {}, dh(set), de(set)); });
-  for (const Index chunk : {768, 1024, 2048, 4096, 8192}) {
-    if (chunk > rows) continue;
-    std::printf("%td ", chunk);
-    report("cross_entropy_by_products", 3, [&](int set) {
-      const auto frame = context.frame();
-      cuda::product_cross_entropy<bf16>(context, h(set), e(set), labels.data(), predicted.data(), losses.data(), dh(set), de(set),
-                                        chunk * vocabulary * 4);
-    });
-  }
+  report("cross_entropy_by_products", 3, [&](int set) {
+    const auto frame = context.frame();
+    cuda::product_cross_entropy<bf16>(context, h(set), e(set), labels.data(), predicted.data(), losses.data(), dh(set), de(set));
+  });
 }
 
 }  // namespace

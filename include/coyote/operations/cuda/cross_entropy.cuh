@@ -184,8 +184,8 @@ __global__ void __launch_bounds__(1024) count_equal_kernel(const T* predicted, c
 
 }  // namespace COYOTE_CUDA_ARCHITECTURES
 
-/// Scores of which so many bytes are in memory at once: less than the second-level cache holds.
-inline constexpr Index loss_bytes = Index{24} << 20;
+/// Scores of which so many bytes are in memory at once. Larger products pay more than what stays in the second-level cache.
+inline constexpr Index loss_bytes = Index{128} << 20;
 
 /// c (=|+=) a b, by cuBLASLt where it can.
 template <class T, class C>

@@ -7,6 +7,7 @@
 
 #include "coyote/operations/cuda/attention_hopper.cuh"
 #include "coyote/operations/cuda/attention_mma.cuh"
+#include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/sums.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
@@ -26,7 +27,7 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 // Both passes are cut over (kept tiles) x (parts of the streamed ones), enough to fill the device; parts are joined in order.
 
 /// How a pass cuts its work: `groups` warpgroups keep 64 rows each; so many blocks share a multiprocessor; tiles of 64 streamed
-/// rows in flight.
+/// rows in flight, a power of two.
 struct LossShape {
   int width, groups, blocks, stages;
   bool operator==(const LossShape&) const = default;
@@ -39,8 +40,8 @@ struct LossShape {
   constexpr int bytes() const { return 1024 + groups * tile_bytes() + stages * stage_bytes(); }
 };
 COYOTE_HOST_DEVICE constexpr LossShape loss_shape(int width) {
-  if (width == 64) return {.width = 64, .groups = 2, .blocks = 2, .stages = 6};
-  if (width == 128) return {.width = 128, .groups = 3, .blocks = 1, .stages = 6};
+  if (width == 64) return {.width = 64, .groups = 2, .blocks = 2, .stages = 8};
+  if (width == 128) return {.width = 128, .groups = 3, .blocks = 1, .stages = 8};
   return {.width = 256, .groups = 2, .blocks = 1, .stages = 4};
 }
 
@@ -96,34 +97,33 @@ __device__ uint4 round_chunk(Rows<const S> m, Index row, int column) {
   return {pack(x[0], x[1]), pack(x[2], x[3]), pack(x[4], x[5]), pack(x[6], x[7])};
 }
 
-/// Where the 16-byte chunk with that column of that row stands in tiles, in chunks: tiles of 64 rows behind each other, in them
-/// panels of 64 columns, in these rows of 128 bytes in the hardware's swizzle.
-template <int Width>
-__device__ Index chunk_place(Index row, int column) {
-  const int r = static_cast<int>(row % 64), c = column % 64 / 8;
-  return ((row / 64 * (Width / 64) + column / 64) * 64 + r) * 8 + (c ^ (r & 7));
+/// Where the 16-byte chunk with that column of that row stands in a tile, and in tiles, in chunks: tiles of 64 rows behind each
+/// other, in them panels of 64 columns, in these rows of 128 bytes in the hardware's swizzle.
+__device__ inline int panel_place(int row, int column) { return (column / 64 * 64 + row) * 8 + ((column % 64 / 8) ^ (row & 7)); }
+__device__ inline Index chunk_place(int width, Index row, int column) {
+  return row / 64 * (8 * width) + panel_place(static_cast<int>(row % 64), column);
 }
 
-/// Both matrices as tiles; what does not exist is 0.
-template <int Width>
-__global__ void __launch_bounds__(256) lay_tiles_kernel(Rows<const bf16> hidden, Rows<const float> table, uint4* hidden_tiles,
-                                                        Index hidden_chunks, uint4* table_tiles, Index table_chunks) {
-  constexpr int chunks = Width / 8;
-  Index n = Index{blockIdx.x} * 256 + threadIdx.x;
+/// Both matrices as tiles of `width` columns; what does not exist is 0.
+template <class S>
+__global__ void __launch_bounds__(256)
+    lay_tiles_kernel(Rows<const S> hidden, Rows<const float> table, int width, uint4* hidden_tiles, Index hidden_chunks,
+                     uint4* table_tiles, Index table_chunks) {
+  follow();
+  const Index n = Index{blockIdx.x} * 256 + threadIdx.x, at = n < table_chunks ? n : n - table_chunks;
+  const Index row = at / (width / 8);
+  const int column = static_cast<int>(at % (width / 8)) * 8;
   if (n < table_chunks) {
-    const Index row = n / chunks;
-    const int column = static_cast<int>(n % chunks) * 8;
-    table_tiles[chunk_place<Width>(row, column)] = round_chunk(table, row, column);
-    return;
+    table_tiles[chunk_place(width, row, column)] = round_chunk(table, row, column);
+  } else if (at < hidden_chunks) {
+    hidden_tiles[chunk_place(width, row, column)] = round_chunk(hidden, row, column);
   }
-  n -= table_chunks;
-  if (n >= hidden_chunks) return;
-  const Index row = n / chunks;
-  const int column = static_cast<int>(n % chunks) * 8;
-  hidden_tiles[chunk_place<Width>(row, column)] = round_chunk(hidden, row, column);
 }
 
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+
+/// This thread's warpgroup, in a form that the compiler knows to be the same for a warp.
+__device__ inline int warpgroup() { return __shfl_sync(0xFFFFFFFFu, static_cast<int>(threadIdx.x) / 128, 0); }
 
 /// A block's shared memory: the kept tiles of its warpgroups, and the ring through which tiles 0 .. count - 1 of the streamed
 /// matrix pass, with 128 words for each tile's rows where there are any. Thread 0 asks for copies; a warp says when it is done.
@@ -153,6 +153,9 @@ struct LossTiles {
       }
       asm volatile("fence.mbarrier_init.release.cluster;" ::: "memory");
       fence_async();
+    }
+    follow();
+    if (threadIdx.x == 0) {
       constexpr int bytes = shape.groups * shape.tile_bytes();
       arrive_and_expect(barriers, bytes);
       copy_bytes(base, reinterpret_cast<const unsigned char*>(kept) + Index{blockIdx.x} * bytes, bytes, barriers);
@@ -192,6 +195,20 @@ struct LossTiles {
   }
 };
 
+/// Starts s = a times the transpose of b, of 64 rows each. Descriptors count in 16 bytes.
+template <int Width>
+__device__ void multiply_scores(float (&s)[32], Panels<Width, 64> a, Panels<Width, 64> b) {
+  const std::uint64_t left = operand(a.address), right = operand(b.address);
+  pin(s);
+  begin_products();
+#pragma unroll
+  for (int k = 0; k < Width / 16; ++k) {
+    const auto at = static_cast<std::uint64_t>(k / 4 * (a.panel_bytes / 16) + k % 4 * 2);
+    k == 0 ? set_product<false>(s, left, right) : add_product<false>(s, left + at, right + at);
+  }
+  commit_products();
+}
+
 /// Sums over streamed rows of 64 kept ones: products of 64 x 64 weights with tiles, accumulated in registers, 128 columns to a
 /// product at most.
 template <int Width>
@@ -221,11 +238,15 @@ struct LossSums {
   }
   /// Starts adding the weights times a tile; until `finish` the tile must stay.
   __device__ void add(Panels<Width, 64> tile) {
+    const std::uint64_t right = operand(tile.address, tile.panel_bytes);
     hold();
     begin_products();
 #pragma unroll
     for (int p = 0; p < products; ++p) {
-      multiply(sums[p], left, Panels<columns, 64>{tile.address + static_cast<std::uint32_t>(p * (columns / 64) * 8192)});
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        add_product<true>(sums[p], left[k], right + static_cast<std::uint64_t>(p * (columns / 64) * 512 + k * 128));
+      }
     }
     commit_products();
   }
@@ -268,7 +289,7 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   extern __shared__ unsigned char memory[];
   __shared__ __align__(8) std::uint64_t words[1 + 2 * shape.stages];
   const LossTiles<Width> tiles(memory, words, hidden, table, nullptr, cut);
-  const int group = static_cast<int>(threadIdx.x) / 128, lane = threadIdx.x % 32, t = lane % 4;
+  const int group = warpgroup(), lane = threadIdx.x % 32, t = lane % 4;
   const int first_row = (static_cast<int>(blockIdx.x) * shape.groups + group) * 64;
   const int row = first_row + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4;  // and row + 8
   const int first_tile = static_cast<int>(blockIdx.y) * cut.each;
@@ -278,7 +299,7 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   constexpr float growth = 8 * ln_2;
   float best[2] = {-INFINITY, -INFINITY}, shift[2] = {-1e30f, -1e30f}, limit[2] = {-1e30f, -1e30f}, total[2] = {0, 0};
   int place[2] = {no_place, no_place};
-  float s[32], factor[2];
+  float s[32] = {}, factor[2];
   bool grows;
   // Scores of tile n become weights; where shifts grow, `factor` takes earlier sums along.
   const auto weigh = [&](int n) {
@@ -305,9 +326,13 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
           }
         }
       }
-      float highest = fmaxf(s[2 * half], s[2 * half + 1]);
+      float low = s[2 * half], high = s[2 * half + 1];
 #pragma unroll
-      for (int m = 1; m < 8; ++m) highest = fmaxf(highest, fmaxf(s[4 * m + 2 * half], s[4 * m + 2 * half + 1]));
+      for (int m = 1; m < 8; ++m) {
+        low = fmaxf(low, s[4 * m + 2 * half]);
+        high = fmaxf(high, s[4 * m + 2 * half + 1]);
+      }
+      const float highest = fmaxf(low, high);
       if (highest > best[half]) {
         best[half] = highest;
         place[half] = (first_tile + n) * 8 + t;
@@ -327,19 +352,19 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
         limit[half] = fmaxf(limit[half], highest + growth);
       }
     }
+    float sums_of_four[4] = {0, 0, 0, 0};  // short chains of additions
 #pragma unroll
     for (int e = 0; e < 32; ++e) {
-      const int half = e % 4 / 2;
-      s[e] = exp2_fast(fmaf(s[e], log2_e, -shift[half]));
-      total[half] += s[e];
+      s[e] = exp2_fast(fmaf(s[e], log2_e, -shift[e % 4 / 2]));
+      sums_of_four[e % 4] += s[e];
     }
+    total[0] += sums_of_four[0] + sums_of_four[1];
+    total[1] += sums_of_four[2] + sums_of_four[3];
   };
   LossSums<Width> out;
   out.clear();
   tiles.wait(0);
-  begin_products();
-  multiply_transposed(s, tiles.kept(group), 0, tiles.tile(0));
-  commit_products();
+  multiply_scores(s, tiles.kept(group), tiles.tile(0));
   wait_products<0>();
   pin(s);
   weigh(0);
@@ -347,10 +372,7 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   for (int n = 1; n < tiles.count; ++n) {
     // The tensor cores have tile n - 1 to add while scores of tile n become weights.
     tiles.wait(n);
-    pin(s);
-    begin_products();
-    multiply_transposed(s, tiles.kept(group), 0, tiles.tile(n));
-    commit_products();
+    multiply_scores(s, tiles.kept(group), tiles.tile(n));
     if constexpr (Slopes) {
       out.add(tiles.tile(n - 1));
       wait_products<1>();
@@ -405,14 +427,15 @@ __device__ int find_best(const uint4* hidden, const uint4* table, Index row, int
     };
     return (pair(a.x, b.x) + pair(a.y, b.y)) + (pair(a.z, b.z) + pair(a.w, b.w));
   };
-  const uint4 own = hidden[chunk_place<Width>(row, column)];
+  const uint4 own = hidden[chunk_place(Width, row, column)];
+  const uint4* const tile = table + chunk_place(Width, Index{place / 8} * 64, 0);
   float best = -INFINITY;
   int found = no_place;
   const int candidates = t < 4 ? 16 : 64;
 #pragma unroll 4
   for (int c = lane / lanes; c < candidates; c += together) {
-    const int v = place / 8 * 64 + (t < 4 ? c / 2 * 8 + 2 * t + c % 2 : c);
-    float score = dot(own, table[chunk_place<Width>(v, column)]);  // rows up to the tile's end exist and are 0
+    const int r = t < 4 ? c / 2 * 8 + 2 * t + c % 2 : c, v = place / 8 * 64 + r;
+    float score = dot(own, tile[panel_place(r, column)]);  // rows up to the tile's end exist and are 0
 #pragma unroll
     for (int reach = lanes / 2; reach > 0; reach /= 2) score += __shfl_xor_sync(0xFFFFFFFFu, score, reach);
     if (v < vocabulary && v != label && score > best) {
@@ -450,6 +473,7 @@ struct RowEnds {
 /// Joins the parts of a row; a warp each. Loss, likeliest entry, the hidden row's gradient.
 template <int Width, bool Slopes>
 __global__ void __launch_bounds__(256) finish_rows_kernel(RowEnds r) {
+  follow();
   const int row = static_cast<int>(blockIdx.x * 8 + threadIdx.x / 32), lane = threadIdx.x % 32;
   if (row >= r.padded) return;
   float* const terms = Slopes ? r.terms + row / 64 * 128 + row % 64 : nullptr;
@@ -460,6 +484,23 @@ __global__ void __launch_bounds__(256) finish_rows_kernel(RowEnds r) {
     }
     return;
   }
+  // Loads begin before what they are multiplied with is known: these kernels' time is that of memory to answer.
+  constexpr int own = Width / 32, together = Width == 64 ? 8 : 4;
+  float part_sums[Slopes ? together : 1][own];
+  const auto load_sums = [&](int first) {
+#pragma unroll
+    for (int p = 0; p < together; ++p) {
+      const float* const from = r.sums + ((first + p) * Index{r.padded} + row) * Width + lane * own;
+      using Vector = std::conditional_t<own == 2, float2, float4>;
+      constexpr int size = own == 2 ? 2 : 4;
+#pragma unroll
+      for (int e = 0; e < own; e += size) {
+        *reinterpret_cast<Vector*>(part_sums[p] + e) =
+            first + p < r.parts ? *reinterpret_cast<const Vector*>(from + e) : Vector{};
+      }
+    }
+  };
+  if constexpr (Slopes) load_sums(0);
   RowPart mine{-1e30f, 0, -INFINITY, no_place};
   if (lane < r.parts) mine = r.row_parts[lane * Index{r.padded} + row];
   const int label = r.labels[row];
@@ -482,19 +523,17 @@ __global__ void __launch_bounds__(256) finish_rows_kernel(RowEnds r) {
       terms[0] = log_sum;
       terms[64] = __int_as_float(label);
     }
-    constexpr int own = Width / 32;
     const float factor = exp2_fast(mine.shift - log_sum), rest = -expm1f(-loss);
     float sum[own] = {};
-    const float* from = r.sums + Index{row} * Width + lane * own;
-#pragma unroll 8
-    for (int p = 0; p < r.parts; ++p) {
-      const float f = __shfl_sync(0xFFFFFFFFu, factor, p);
-      float x[own];
+    for (int first = 0; first < r.parts; first += together) {
+      if (first > 0) load_sums(first);
 #pragma unroll
-      for (int e = 0; e < own; e += 2) *reinterpret_cast<float2*>(x + e) = *reinterpret_cast<const float2*>(from + e);
+      for (int p = 0; p < together; ++p) {
+        if (first + p >= r.parts) break;
+        const float f = __shfl_sync(0xFFFFFFFFu, factor, first + p);
 #pragma unroll
-      for (int e = 0; e < own; ++e) sum[e] = fmaf(f, x[e], sum[e]);
-      from += Index{r.padded} * Width;
+        for (int e = 0; e < own; ++e) sum[e] = fmaf(f, part_sums[p][e], sum[e]);
+      }
     }
     bf16* const to = r.dhidden.row(row);
     const float* const entry = r.table.row(label);
@@ -535,10 +574,10 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   extern __shared__ unsigned char memory[];
   __shared__ __align__(8) std::uint64_t words[1 + 2 * shape.stages];
   const LossTiles<Width> tiles(memory, words, table, hidden, terms, cut);
-  const int group = static_cast<int>(threadIdx.x) / 128, lane = threadIdx.x % 32, t = lane % 4;
+  const int group = warpgroup(), lane = threadIdx.x % 32, t = lane % 4;
   const int first_entry = (static_cast<int>(blockIdx.x) * shape.groups + group) * 64;
   const int warp_entry = first_entry + static_cast<int>(threadIdx.x) % 128 / 32 * 16;
-  float s[32];
+  float s[32] = {};
   const auto weigh = [&](int n) {
     const std::uint32_t log_sums = tiles.row_terms(n), labels = log_sums + 256;
 #pragma unroll
@@ -568,19 +607,14 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
   LossSums<Width> out;
   out.clear();
   tiles.wait(0);
-  begin_products();
-  multiply_transposed(s, tiles.kept(group), 0, tiles.tile(0));
-  commit_products();
+  multiply_scores(s, tiles.kept(group), tiles.tile(0));
   wait_products<0>();
   pin(s);
   weigh(0);
   out.weights(s);
   for (int n = 1; n < tiles.count; ++n) {
     tiles.wait(n);
-    pin(s);
-    begin_products();
-    multiply_transposed(s, tiles.kept(group), 0, tiles.tile(n));
-    commit_products();
+    multiply_scores(s, tiles.kept(group), tiles.tile(n));
     out.add(tiles.tile(n - 1));
     wait_products<1>();
     pin(s);
@@ -597,17 +631,18 @@ __global__ void __launch_bounds__(loss_shape(Width).threads(), loss_shape(Width)
 }
 
 /// dtable[v, :] += weight * (sums[0, v, :] + sums[1, v, :] + ...); the last block works out the loss, the mean of all terms.
-template <int Width>
-__global__ void __launch_bounds__(256) add_table_parts_kernel(const float* sums, int parts, Index padded, float weight,
-                                                              Rows<float> dtable, const double* losses, int rows, double* loss) {
+template <class S>
+__global__ void __launch_bounds__(256) add_table_parts_kernel(const float* sums, int width, int parts, Index padded, float weight,
+                                                              Rows<S> dtable, const double* losses, int rows, double* loss) {
+  follow();
   if (blockIdx.x == gridDim.x - 1) return add_parts(losses, rows, 1 / static_cast<double>(rows), loss);
-  const Index at = (Index{blockIdx.x} * 256 + threadIdx.x) * 4, v = at / Width;
-  const int c = static_cast<int>(at % Width);
+  const Index at = (Index{blockIdx.x} * 256 + threadIdx.x) * 4, v = at / width;
+  const int c = static_cast<int>(at % width);
   if (v >= dtable.rows || c >= dtable.width) return;
   float4 sum = {0, 0, 0, 0};
 #pragma unroll 4
   for (int p = 0; p < parts; ++p) {
-    const float4 x = *reinterpret_cast<const float4*>(sums + p * padded * Width + at);
+    const float4 x = *reinterpret_cast<const float4*>(sums + p * padded * width + at);
     sum = {sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w};
   }
   float* const to = dtable.row(v) + c;
@@ -637,8 +672,9 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
   const Index hidden_chunks = padded_rows * Width / 8, table_chunks = padded_entries * Width / 8;
   bf16* const hidden_tiles = context.make<bf16>(padded_rows, Width).data;
   bf16* const table_tiles = context.make<bf16>(padded_entries, Width).data;
-  lay_tiles_kernel<Width><<<static_cast<unsigned>(ceil_div(hidden_chunks + table_chunks, 256)), 256, 0, stream>>>(
-      hidden, table, reinterpret_cast<uint4*>(hidden_tiles), hidden_chunks, reinterpret_cast<uint4*>(table_tiles), table_chunks);
+  lay_tiles_kernel<bf16><<<static_cast<unsigned>(ceil_div(hidden_chunks + table_chunks, 256)), 256, 0, stream>>>(
+      hidden, table, Width, reinterpret_cast<uint4*>(hidden_tiles), hidden_chunks, reinterpret_cast<uint4*>(table_tiles),
+      table_chunks);
   COYOTE_CUDA_CHECK_LAUNCH("lay_tiles");
 
   const LossCut cut = loss_cut(row_blocks, static_cast<int>(ceil_div(vocabulary, 64)), slots);
@@ -649,9 +685,8 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
   float* const terms = slopes ? context.make<float>(2, padded_rows).data : nullptr;
   const auto pass = [&](auto* kernel, const char* name, int blocks, const LossCut& cut_, const auto&... arguments) {
     COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.bytes()));
-    kernel<<<dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(cut_.parts())), shape.threads(), shape.bytes(), stream>>>(
-        arguments...);
-    check(cudaGetLastError(), name, __FILE__, __LINE__);
+    launch_following(kernel, name, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(cut_.parts())), shape.threads(),
+                     shape.bytes(), stream, arguments...);
   };
   pass(slopes ? &wgmma_row_parts<Width, true> : &wgmma_row_parts<Width, false>, "launch of wgmma_row_parts", row_blocks, cut,
        hidden_tiles, table_tiles, labels, rows, vocabulary, cut, label_scores, row_parts, sums);
@@ -672,9 +707,8 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
                      .predicted = predicted,
                      .dhidden = dhidden,
                      .terms = terms};
-  void (*const finish)(RowEnds) = slopes ? &finish_rows_kernel<Width, true> : &finish_rows_kernel<Width, false>;
-  finish<<<static_cast<unsigned>(ceil_div(padded_rows, 8)), 256, 0, stream>>>(ends);
-  COYOTE_CUDA_CHECK_LAUNCH("finish_rows");
+  launch_following(slopes ? &finish_rows_kernel<Width, true> : &finish_rows_kernel<Width, false>, "launch of finish_rows",
+                   dim3(static_cast<unsigned>(ceil_div(padded_rows, 8))), 256, 0, stream, ends);
   if (!slopes || dtable.rows == 0) {
     add_parts_kernel<double><<<1, 256, 0, stream>>>(losses, rows, 1 / static_cast<double>(rows), loss);
     COYOTE_CUDA_CHECK_LAUNCH("add_parts");
@@ -685,14 +719,17 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
   float* const table_sums = context.make<float>(row_cut.parts() * padded_entries, Width).data;
   pass(wgmma_table_parts<Width>, "launch of wgmma_table_parts", table_blocks, row_cut, hidden_tiles, table_tiles, terms, row_cut,
        table_sums);
-  add_table_parts_kernel<Width><<<static_cast<unsigned>(ceil_div(vocabulary * Index{Width} / 4, 256) + 1), 256, 0, stream>>>(
-      table_sums, row_cut.parts(), padded_entries, ends.weight, dtable, losses, rows, loss);
-  COYOTE_CUDA_CHECK_LAUNCH("add_table_parts");
+  launch_following(&add_table_parts_kernel<float>, "launch of add_table_parts",
+                   dim3(static_cast<unsigned>(ceil_div(vocabulary * Index{Width} / 4, 256) + 1)), 256, 0, stream,
+                   static_cast<const float*>(table_sums), Width, row_cut.parts(), padded_entries, ends.weight, dtable,
+                   static_cast<const double*>(losses), rows, loss);
 }
 
-/// False when the device or the width does not suit: the general path takes over.
-inline bool wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden, Rows<const float> table, const Token* labels,
-                                Token* predicted, double* losses, Rows<bf16> dhidden, Rows<float> dtable, double* loss) {
+/// False when the device or the width does not suit: the general path takes over. A template so that only those who call it
+/// compile it.
+template <class S>
+bool wgmma_cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> table, const Token* labels,
+                         Token* predicted, double* losses, Rows<S> dhidden, Rows<float> dtable, double* loss) {
   if (!context.limits().is_hopper() || hidden.width > 256 || hidden.rows > (1 << 24) || table.rows > (1 << 24)) return false;
   const auto launch = [&](auto width) {
     launch_wgmma_cross_entropy<decltype(width)::value>(context, hidden, table, labels, predicted, losses, dhidden, dtable, loss);

@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(row_threads) join_runs_kernel(SortedRows sorte
   float sum = 0;
   if (column < dtable.width) {
     if (threadIdx.y == 0) sum = sums(2 * chunk + 1, column);
-#pragma unroll 4
+#pragma unroll 16
     for (std::int64_t other = chunk + 1 + threadIdx.y; other <= low; other += row_threads / 32) sum += sums(2 * other, column);
   }
   parts[threadIdx.y][threadIdx.x] = sum;

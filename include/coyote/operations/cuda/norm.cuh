@@ -172,7 +172,7 @@ __global__ void __launch_bounds__(row_threads) normalise_kernel(NormProblem prob
 /// 0 .. width - 1 and dshift's behind. A team's rows are every gridDim.x * teams-th; it reads the next one before it works on
 /// one.
 template <int N, int Packs, class S>
-__global__ void __launch_bounds__(row_threads, 2)
+__global__ void __launch_bounds__(row_threads, Packs* N <= 8 ? 4 : 2)
     normalise_backward_kernel(NormProblem problem, Rows<const S> x, Rows<const float> scale, Rows<const float> statistics,
                               Rows<const S> dy, Rows<S> dx, Write write, Rows<float> partial) {
   __shared__ float shared[4][row_threads / 32];
@@ -181,6 +181,8 @@ __global__ void __launch_bounds__(row_threads, 2)
   const auto width = static_cast<std::int32_t>(x.width);
   const auto n = static_cast<float>(width);
   const bool centre = problem.kind == NormKind::layer;
+  // Narrow rows leave their registers to more blocks instead.
+  constexpr bool ahead = Packs * N > 8;
   constexpr int kept = Packs > 0 ? Packs : 1;
   Pack<N> dscale[kept], dshift[kept], s[kept];
   RawPack<N, S> values[kept], gradients[kept];
@@ -202,10 +204,11 @@ __global__ void __launch_bounds__(row_threads, 2)
     dscale[p] = dshift[p] = make_pack<N>([](int) { return 0.0f; });
   });
   std::int64_t wanted = static_cast<std::int64_t>(blockIdx.x) * teams + threadIdx.x / lanes;
-  read(wanted);
+  if (ahead) read(wanted);
   // As many turns for all teams of a block, so that all threads take part in every sum.
   for (std::int64_t turn = static_cast<std::int64_t>(blockIdx.x) * teams; turn < x.rows; turn += step, wanted += step) {
     const bool real = wanted < x.rows;
+    if (!ahead) read(wanted);
     float sums[2] = {};  // of g and of g * normed
     const float mean_now = mean, inverse_now = inverse;
     const auto finish = [&](std::int32_t column, const Pack<N>& g, const Pack<N>& normed) {
@@ -240,7 +243,7 @@ __global__ void __launch_bounds__(row_threads, 2)
           sums[1] = fmaf(g[p][i], normed[p][i], sums[1]);
         }
       });
-      if (turn + step < x.rows) read(wanted + step);
+      if (ahead && turn + step < x.rows) read(wanted + step);
       average();
       if (real && write != Write::none) {
         for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t column) { finish(column, g[p], normed[p]); });
@@ -271,7 +274,6 @@ __global__ void __launch_bounds__(row_threads, 2)
         at(column, g, normed);
         finish(column, g, normed);
       }
-      if (turn + step < x.rows) read(wanted + step);
     }
   }
   if constexpr (Packs > 0) {

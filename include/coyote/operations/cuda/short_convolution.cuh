@@ -22,10 +22,15 @@ struct ShortConvolutionTuning {
   constexpr ShortConvolutionTuning narrow() const { return {0, 4, 4}; }
 };
 struct ChooseShortConvolutionTuning {
-  static constexpr ShortConvolutionTuning forward(Index taps, bool gated) { return {16, taps <= 4 ? 8 : 4, gated ? 1 : 2}; }
+  static constexpr ShortConvolutionTuning forward(Index taps, std::size_t scalar_bytes) {
+    if (scalar_bytes == 2) return {8, taps <= 4 ? 8 : 4, 3};
+    return {16, 4, taps <= 4 ? 3 : 2};
+  }
   /// Taps' gradients and the window of gradients share the registers.
-  static constexpr ShortConvolutionTuning backward(Index taps, bool gated) {
-    return {taps <= 4 ? 8 : 4, taps <= 4 ? 8 : 4, gated ? 1 : 1};
+  static constexpr ShortConvolutionTuning backward(Index taps, bool gated, std::size_t scalar_bytes) {
+    if (taps > 4) return {4, 4, 2};
+    if (scalar_bytes == 2) return {4, gated ? 4 : 8, 3};
+    return {8, 8, 2};
   }
 };
 
@@ -405,10 +410,10 @@ void launch_short_convolution_backward(Context<Cuda>& context, const ShortConvol
         constexpr ShortConvolutionTuning tuning = n() == 1 ? Tuning.narrow() : Tuning;
         const Index packs = problem.x.width / n();
         const dim3 block = sum_block(packs);
-        // Long walks make few partial sums: as long as all multiprocessors have their blocks, and at most 32 runs.
+        // Long walks make few partial sums: as long as it takes for all blocks to find room at once.
         const Index columns = ceil_div(packs, block.x), runs = ceil_div(problem.x.rows, tuning.rows);
-        const Index threads = Index{tuning.blocks} * row_threads * context.limits().multiprocessors;
-        const Index turns = std::clamp<Index>(runs * packs / threads, 1, 32);
+        const Index room = std::max<Index>(1, Index{tuning.blocks} * context.limits().multiprocessors / columns);
+        const Index turns = ceil_div(runs, room * block.y);
         const Index blocks = ceil_div(runs, turns * block.y);
         const Rows<float> partial = gradients.sums ? context.make<float>(blocks, (K + 1) * problem.x.width) : Rows<float>();
         const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(columns));
@@ -435,7 +440,7 @@ void short_convolution(Context<Cuda>& context, const Batch& batch, Rows<const S>
   const cuda::ShortConvolutionProblem<S> problem{cuda::sequences_of(batch), x, taps, bias, gate};
   if constexpr (K >= 1 && K <= cuda::most_short_taps) {
     const auto launch = [&]<bool Gated>(std::bool_constant<Gated>) {
-      cuda::launch_short_convolution<static_cast<int>(K), Gated, cuda::ChooseShortConvolutionTuning::forward(K, Gated)>(
+      cuda::launch_short_convolution<static_cast<int>(K), Gated, cuda::ChooseShortConvolutionTuning::forward(K, sizeof(S))>(
           context, problem, y);
     };
     gate.rows > 0 ? launch(std::true_type{}) : launch(std::false_type{});
@@ -458,9 +463,9 @@ void short_convolution_backward(Context<Cuda>& context, const Batch& batch, Rows
   if (write == Write::none) dx = {};
   if constexpr (K >= 1 && K <= cuda::most_short_taps) {
     const auto launch = [&]<bool Gated>(std::bool_constant<Gated>) {
-      cuda::launch_short_convolution_backward<static_cast<int>(K), Gated, cuda::ChooseShortConvolutionTuning::backward(K, Gated),
-                                              S>(context, problem, {dy, dx, write, dgate, dtaps.rows > 0 || one_dbias.rows > 0},
-                                                 dtaps, one_dbias);
+      cuda::launch_short_convolution_backward<static_cast<int>(K), Gated,
+                                              cuda::ChooseShortConvolutionTuning::backward(K, Gated, sizeof(S)), S>(
+          context, problem, {dy, dx, write, dgate, dtaps.rows > 0 || one_dbias.rows > 0}, dtaps, one_dbias);
     };
     gate.rows > 0 ? launch(std::true_type{}) : launch(std::false_type{});
   } else {

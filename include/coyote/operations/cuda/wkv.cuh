@@ -23,7 +23,22 @@ namespace cuda::inline COYOTE_CUDA_ARCHITECTURES {
 
 inline constexpr int wkv_slice = 8, wkv_warps = 8, wkv_chunk = wkv_slice * wkv_warps, most_wkv_cluster = 8;
 
-/// Two sums, kept as first * e^highest and second * e^highest: numerator and denominator, or the gradients by them.
+/// Exponents are to the base 2, the hardware's own: keys, bonus and decay are multiplied by this first.
+inline constexpr float wkv_log2_e = 1.4426950408889634f;
+
+/// 2^x and 1 / x, good to 2^-22; results below the normal numbers are 0.
+__device__ inline float power_of_two(float x) {
+  float result;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+__device__ inline float reciprocal(float x) {
+  float result;
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+  return result;
+}
+
+/// Two sums, kept as first * 2^highest and second * 2^highest: numerator and denominator, or the gradients by them.
 struct WkvSums {
   float first = 0, second = 0, highest = static_cast<float>(empty_exponent);
 };
@@ -32,13 +47,13 @@ struct WkvSums {
 struct WkvWeights {
   float a, b;
   __device__ WkvWeights(float exponent_a, float exponent_b) {
-    const float difference = exponent_a - exponent_b, smaller = __expf(-fabsf(difference));
+    const float difference = exponent_a - exponent_b, smaller = power_of_two(-fabsf(difference));
     a = difference >= 0 ? 1.0f : smaller;
     b = difference >= 0 ? smaller : 1.0f;
   }
 };
 
-/// past * e^(-decay) + more
+/// past * 2^(-decay) + more
 __device__ inline WkvSums combine(const WkvSums& past, float decay, const WkvSums& more) {
   const float decayed = past.highest - decay;
   const WkvWeights weights(decayed, more.highest);
@@ -48,18 +63,18 @@ __device__ inline WkvSums combine(const WkvSums& past, float decay, const WkvSum
 
 /// A row's output from the sums before it.
 struct WkvOutput {
-  float highest, current, denominator, value;  // the shift, e^(bonus + k - shift), the sum below, the ratio
+  float highest, current, denominator, value;  // the shift, 2^(bonus + k - shift), the sum below, the ratio
   __device__ WkvOutput(const WkvSums& sums, float bonus, float k, float v) {
     const float key = bonus + k;
     const WkvWeights weights(sums.highest, key);
     highest = fmaxf(sums.highest, key);
     current = weights.b;
     denominator = fmaf(weights.a, sums.second, current);
-    value = __fdividef(fmaf(weights.a, sums.first, current * v), denominator);
+    value = fmaf(weights.a, sums.first, current * v) * reciprocal(denominator);
   }
 };
 
-/// The sums of a slice that begins with nothing, from the exponents and the terms of its rows; row i's count e^(-steps(i) decay).
+/// The sums of a slice that begins with nothing, from the exponents and the terms of its rows; row i's count 2^(-steps(i) decay).
 /// All loops are unrolled, so that the decays are constants of a thread.
 template <bool Descending, class Exponent, class Terms>
 __device__ WkvSums sum_slice(float decay, Exponent&& exponent, Terms&& add) {
@@ -70,7 +85,7 @@ __device__ WkvSums sum_slice(float decay, Exponent&& exponent, Terms&& add) {
   for (int i = 0; i < wkv_slice; ++i) {
     const int row = Descending ? wkv_slice - 1 - i : i, steps = wkv_slice - 1 - i;
     const float above = exponent(row) - sums.highest;
-    add(sums, row, __expf(steps == 0 ? above : fmaf(static_cast<float>(-steps), decay, above)));
+    add(sums, row, power_of_two(steps == 0 ? above : fmaf(static_cast<float>(-steps), decay, above)));
   }
   return sums;
 }
@@ -213,8 +228,8 @@ __global__ void __launch_bounds__(32 * wkv_warps, 3) wkv_kernel(WkvProblem<S> pr
   float decay[N], bonus[N];
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    decay[i] = at.inside ? expf(problem.decay(0, at.column + i)) : 0.0f;
-    bonus[i] = at.inside ? problem.bonus(0, at.column + i) : 0.0f;
+    decay[i] = at.inside ? wkv_log2_e * expf(problem.decay(0, at.column + i)) : 0.0f;
+    bonus[i] = at.inside ? wkv_log2_e * problem.bonus(0, at.column + i) : 0.0f;
   }
   RawPack<N, S> k[wkv_slice], v[wkv_slice];
   const auto read = [&](int j, std::int32_t row) {
@@ -231,7 +246,8 @@ __global__ void __launch_bounds__(32 * wkv_warps, 3) wkv_kernel(WkvProblem<S> pr
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       slice[i] = sum_slice<false>(
-          decay[i], [&](int j) { return first + j < at.size ? to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
+          decay[i],
+          [&](int j) { return first + j < at.size ? wkv_log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
           [&](WkvSums& s, int j, float weight) {
             s.first = fmaf(weight, first + j < at.size ? to_float(v[j].element[i]) : 0.0f, s.first);
             s.second += weight;
@@ -254,8 +270,9 @@ __global__ void __launch_bounds__(32 * wkv_warps, 3) wkv_kernel(WkvProblem<S> pr
         const Pack<N> keys = k[j].floats(), values = v[j].floats();
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-          out[i] = WkvOutput(sums[i], bonus[i], keys[i], values[i]).value;
-          sums[i] = combine(sums[i], decay[i], {values[i], 1.0f, keys[i]});
+          const float key = wkv_log2_e * keys[i];
+          out[i] = WkvOutput(sums[i], bonus[i], key, values[i]).value;
+          sums[i] = combine(sums[i], decay[i], {values[i], 1.0f, key});
         }
         if (at.inside) store<N>(y.row(at.begin + first + j) + at.column, out);
       }
@@ -285,8 +302,8 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
   float decay[N], bonus[N], sum_decay[N] = {}, sum_bonus[N] = {};
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    decay[i] = at.inside ? expf(problem.decay(0, at.column + i)) : 0.0f;
-    bonus[i] = at.inside ? problem.bonus(0, at.column + i) : 0.0f;
+    decay[i] = at.inside ? wkv_log2_e * expf(problem.decay(0, at.column + i)) : 0.0f;
+    bonus[i] = at.inside ? wkv_log2_e * problem.bonus(0, at.column + i) : 0.0f;
   }
   RawPack<N, S> k[wkv_slice], v[wkv_slice], dy[wkv_slice];
   const auto read = [&](int j, std::int32_t row) {
@@ -313,7 +330,8 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       sums[i] = sum_slice<false>(
-          decay[i], [&](int j) { return first + j < at.size ? to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
+          decay[i],
+          [&](int j) { return first + j < at.size ? wkv_log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
           [&](WkvSums& s, int j, float weight) {
             s.first = fmaf(weight, first + j < at.size ? to_float(v[j].element[i]) : 0.0f, s.first);
             s.second += weight;
@@ -338,10 +356,10 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
         exponent[j][i] = static_cast<float>(empty_exponent);
         g[j][i] = value[j][i] = 0;
         if (first + j < at.size) {
-          const float key = to_float(k[j].element[i]), now = to_float(v[j].element[i]);
+          const float key = wkv_log2_e * to_float(k[j].element[i]), now = to_float(v[j].element[i]);
           const WkvOutput out(sums[i], bonus[i], key, now);
           exponent[j][i] = -out.highest;
-          g[j][i] = __fdividef(to_float(dy[j].element[i]), out.denominator);
+          g[j][i] = to_float(dy[j].element[i]) * reciprocal(out.denominator);
           value[j][i] = out.value;
           sums[i] = combine(sums[i], decay[i], {now, 1.0f, key});
         }
@@ -365,13 +383,13 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
         Pack<N> dk, dv;
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-          const float key = to_float(k[j].element[i]), now = to_float(v[j].element[i]);
+          const float key = wkv_log2_e * to_float(k[j].element[i]), now = to_float(v[j].element[i]);
           WkvSums& p = adjoint[i];
           // Through the state after this row.
-          const float later = __expf(key + p.highest), decayed = p.highest - decay[i];
-          const float current = __expf(bonus[i] + key + exponent[j][i]) * g[j][i];
+          const float later = power_of_two(key + p.highest), decayed = p.highest - decay[i];
+          const float current = power_of_two(bonus[i] + key + exponent[j][i]) * g[j][i];
           const float through_bonus = current * (now - value[j][i]);
-          const float fades = __expf(before[j][i].highest + decayed);
+          const float fades = power_of_two(before[j][i].highest + decayed);
           sum_decay[i] = fmaf(-fades, fmaf(p.first, before[j][i].first, p.second * before[j][i].second), sum_decay[i]);
           sum_bonus[i] += through_bonus;
           dv[i] = fmaf(later, p.first, current);
@@ -396,7 +414,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     // A decay so fast that it overflows has no slope left: not 0 * infinity.
-    mine[i] = {sum_decay[i] == 0 ? 0.0f : sum_decay[i] * decay[i], sum_bonus[i], 0.0f};
+    mine[i] = {sum_decay[i] == 0 ? 0.0f : sum_decay[i] * (decay[i] / wkv_log2_e), sum_bonus[i], 0.0f};
   }
   states[0][at.warp].put(at.lane, mine);
   __syncthreads();
@@ -421,25 +439,22 @@ __global__ void __launch_bounds__(row_threads)
   const Index c = Index{blockIdx.y} * blockDim.x + threadIdx.x, s = Index{blockIdx.x} * blockDim.y + threadIdx.y, width = y.width;
   if (c >= width || s >= y.rows) return;
   WkvSums sums{state(s, c), state(s, width + c), state(s, 2 * width + c)};
-  const float key = to_float(k(s, c)), value = to_float(v(s, c));
-  y(s, c) = from_float<S>(WkvOutput(sums, bonus(0, c), key, value).value);
-  sums = combine(sums, expf(decay(0, c)), {value, 1.0f, key});
+  const float key = wkv_log2_e * to_float(k(s, c)), value = to_float(v(s, c));
+  y(s, c) = from_float<S>(WkvOutput(sums, wkv_log2_e * bonus(0, c), key, value).value);
+  sums = combine(sums, wkv_log2_e * expf(decay(0, c)), {value, 1.0f, key});
   state(s, c) = sums.first;
   state(s, width + c) = sums.second;
   state(s, 2 * width + c) = sums.highest;
 }
 
-/// How many warps share a chunk, and how many blocks a sequence: as many as keep the device busy.
-inline WkvBlock wkv_block(const Context<Cuda>& context, const Batch& batch, Index groups) {
+/// How many warps share a chunk, and how many blocks a sequence: as many as find room at once, `resident` on a multiprocessor, so
+/// that no block waits for another wave.
+inline WkvBlock wkv_block(const Context<Cuda>& context, const Batch& batch, Index groups, int resident) {
   const auto warps = static_cast<int>(std::min<Index>(wkv_warps, ceil_div(batch.length, wkv_slice)));
-  int cluster = 1;
-  if (context.limits().major >= 9) {
-    const Index wanted = Index{3} * context.limits().multiprocessors;
-    while (cluster < most_wkv_cluster && batch.sequences * groups * cluster < wanted && batch.length >= 4 * cluster * wkv_chunk) {
-      cluster *= 2;
-    }
-  }
-  return {warps, cluster};
+  if (context.limits().major < 9) return {warps, 1};
+  const Index room = Index{resident} * context.limits().multiprocessors / (batch.sequences * groups);
+  const Index most = std::min<Index>(most_wkv_cluster, batch.length / (2 * wkv_chunk));
+  return {warps, static_cast<int>(std::clamp<Index>(room, 1, std::max<Index>(most, 1)))};
 }
 
 /// Starts kernel(arguments...) with clusters of so many blocks.
@@ -471,17 +486,18 @@ template <class S>
 void wkv(Context<Cuda>& context, const Batch& batch, Rows<const float> decay, Rows<const float> bonus, Rows<const S> k,
          Rows<const S> v, Rows<S> y, Rows<float> checkpoints) {
   if (y.empty()) return;
+  const auto launch = [&](auto n) {
+    const Index groups = ceil_div(y.width, 32 * n());
+    const cuda::WkvBlock block = cuda::wkv_block(context, batch, groups, 3);
+    const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, checkpoints};
+    cuda::launch_clusters(context, block.cluster, static_cast<unsigned>(batch.sequences * groups * block.cluster),
+                          32 * block.warps, block.cluster > 1 ? cuda::wkv_kernel<n(), true, S> : cuda::wkv_kernel<n(), false, S>,
+                          problem, block, y);
+  };
+  // Two channels a thread, unless that leaves multiprocessors without a block.
+  const bool few = batch.sequences * ceil_div(y.width, 64) * cuda::most_wkv_cluster < 2 * context.limits().multiprocessors;
   cuda::with_packs_of<S, 2 * static_cast<int>(sizeof(S))>(
-      y.width,
-      [&](auto n) {
-        const Index groups = ceil_div(y.width, 32 * n());
-        const cuda::WkvBlock block = cuda::wkv_block(context, batch, groups);
-        const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, checkpoints};
-        cuda::launch_clusters(
-            context, block.cluster, static_cast<unsigned>(batch.sequences * groups * block.cluster), 32 * block.warps,
-            block.cluster > 1 ? cuda::wkv_kernel<n(), true, S> : cuda::wkv_kernel<n(), false, S>, problem, block, y);
-      },
-      k, v, y);
+      y.width, [&](auto n) { few ? launch(std::integral_constant<int, 1>{}) : launch(n); }, k, v, y);
 }
 
 /// Gradients of wkv: dk and dv are overwritten, ddecay and dbonus (absent: not wanted) added to. Floor: k, v, dy, dk and dv once.
@@ -492,25 +508,19 @@ void wkv_backward(Context<Cuda>& context, const Batch& batch, Rows<const float> 
   if (dy.empty()) return;
   const auto frame = context.frame();
   const Rows<float> states(const_cast<float*>(checkpoints.data), checkpoints.rows, checkpoints.width, checkpoints.stride);
-  cuda::with_packs_of<S, 4>(
-      dy.width,
-      [&](auto n) {
-        const Index width = dy.width, groups = ceil_div(width, 32 * n());
-        const cuda::WkvBlock block = cuda::wkv_block(context, batch, groups);
-        const Rows<float> partial =
-            ddecay.rows > 0 || dbonus.rows > 0 ? context.make<float>(batch.sequences * block.cluster, 2 * width) : Rows<float>();
-        const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, states};
-        cuda::launch_clusters(
-            context, block.cluster, static_cast<unsigned>(batch.sequences * groups * block.cluster), 32 * block.warps,
-            block.cluster > 1 ? cuda::wkv_backward_kernel<n(), true, S> : cuda::wkv_backward_kernel<n(), false, S>, problem,
-            block, cuda::WkvGradients<S>{dy, dk, dv, partial});
-        if (ddecay.rows > 0) {
-          cuda::add_column_sums(context, partial, ddecay, dbonus);
-        } else if (dbonus.rows > 0) {
-          cuda::add_column_sums(context, partial.columns(width, width), dbonus);
-        }
-      },
-      k, v, dy, dk, dv);
+  const Index width = dy.width, groups = ceil_div(width, 32);
+  const cuda::WkvBlock block = cuda::wkv_block(context, batch, groups, 2);
+  const Rows<float> partial =
+      ddecay.rows > 0 || dbonus.rows > 0 ? context.make<float>(batch.sequences * block.cluster, 2 * width) : Rows<float>();
+  const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, states};
+  cuda::launch_clusters(context, block.cluster, static_cast<unsigned>(batch.sequences * groups * block.cluster), 32 * block.warps,
+                        block.cluster > 1 ? cuda::wkv_backward_kernel<1, true, S> : cuda::wkv_backward_kernel<1, false, S>,
+                        problem, block, cuda::WkvGradients<S>{dy, dk, dv, partial});
+  if (ddecay.rows > 0) {
+    cuda::add_column_sums(context, partial, ddecay, dbonus);
+  } else if (dbonus.rows > 0) {
+    cuda::add_column_sums(context, partial.columns(width, width), dbonus);
+  }
 }
 
 /// One row of every sequence. state [sequences, 3 * width]: numerators, denominators, highest exponents.
