@@ -38,6 +38,10 @@ inline void launch_add_sums(Context<Cuda>& context, const float* partial, Index 
   COYOTE_CUDA_CHECK_LAUNCH("add_sums_kernel");
 }
 
+/// Short lines in bf16 run on tensor cores; the few that do not take longer transforms than they need, for less code to compile.
+template <class S>
+using TransformsOf = Transforms<std::is_same_v<S, bf16> ? 11 : 7>;
+
 /// Does a long convolution on lines run on tensor cores? Packed cyclic batches have a filter per sequence, for transforms alone.
 template <class S>
 bool runs_on_tensor_cores(const Lines& lines, const LineTaps& taps) {
@@ -53,14 +57,14 @@ void convolve_lines(Context<Cuda>& context, const Lines& lines, Index width, con
       return toeplitz_convolve(context, lines, width, x, taps, y, adjoint);
     }
   }
-  Transforms(context, lines, width).convolve(Values::of(x), taps, Values::of(y), adjoint);
+  TransformsOf<S>(context, lines, width).convolve(Values::of(x), taps, Values::of(y), adjoint);
 }
 /// Both gradients; dx must not be d. Either is not wanted if its data is null.
 template <class S>
 void line_gradients(Context<Cuda>& context, const Lines& lines, Index width, const S* x, const LineTaps& taps, const S* d, S* dx,
                     const TapGradient& gradient) {
   const bool apart = runs_on_tensor_cores<S>(lines, taps);
-  Transforms transforms(context, lines, width);
+  TransformsOf<S> transforms(context, lines, width);
   bool done = false;
   if constexpr (std::is_same_v<S, bf16>) {
     if (gradient.data != nullptr && suits_lags(context, lines, taps)) {

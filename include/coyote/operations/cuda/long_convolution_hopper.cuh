@@ -342,7 +342,6 @@ inline CUtensorMap line_map(const Lines& lines, Index width, const bf16* x) {
 }
 
 constexpr GroupShape group_shape(Index longest) {
-  if (longest <= 512) return {128, 5, 2, 2};
   if (longest <= 1024) return {128, 4, 2, 2};
   return {256, 9, 2, 1};
 }
@@ -364,7 +363,6 @@ inline void toeplitz_group_convolve(Context<Cuda>& context, const Lines& lines, 
   };
   const auto launch_shape = [&]<bool Adjoint>() {
     const GroupShape shape = group_shape(lines.longest());
-    if (shape == GroupShape{128, 5, 2, 2}) launch.template operator()<128, 5, 2, 2, Adjoint>();
     if (shape == GroupShape{128, 4, 2, 2}) launch.template operator()<128, 4, 2, 2, Adjoint>();
     if (shape == GroupShape{256, 9, 2, 1}) launch.template operator()<256, 9, 2, 1, Adjoint>();
   };

@@ -90,7 +90,16 @@ struct Epilogue {
     y(row, c) = from_float<S>(value);
   }
   /// The same for channels c .. c + 7, as far as there are `valid`.
-  __device__ void operator()(Index row, int position, int c, Eight values, int valid) const requires std::same_as<S, bf16> {
+  __device__ void operator()(Index row, int position, int c, const Eight& values,
+                             int valid) const requires std::same_as<S, bf16> {
+    finish(row, position, c, values, valid, load_gate(row, c, valid));
+  }
+  /// The same in two parts, so that the gate may be asked for early.
+  __device__ uint4 load_gate(Index row, int c, int valid) const requires std::same_as<S, bf16> {
+    return gate.rows > 0 ? load_8(&gate(row, c), valid) : make_uint4(0, 0, 0, 0);
+  }
+  __device__ void finish(Index row, int position, int c, Eight values, int valid,
+                         uint4 factor_words) const requires std::same_as<S, bf16> {
     if (bias.rows > 0) {
       const float* const from = &bias(bias.rows == 1 ? 0 : position, c);
 #pragma unroll
@@ -98,7 +107,7 @@ struct Epilogue {
     }
     if (convolved.rows > 0) store_8(&convolved(row, c), values, valid);
     if (gate.rows > 0) {
-      const Eight factors = widen(load_8(&gate(row, c), valid));
+      const Eight factors = widen(factor_words);
 #pragma unroll
       for (int k = 0; k < 8; ++k) values.at[k] *= factors.at[k];
     }

@@ -91,7 +91,7 @@ __device__ inline void toeplitz_channel(const RowTile& tile, int channel, const 
 }
 
 template <int Warps, bool Adjoint>
-__global__ void __launch_bounds__(32 * Warps, 16 / Warps)
+__global__ void __launch_bounds__(32 * Warps, Warps == 8 ? 3 : 1)
     toeplitz_rows_kernel(Sequences sequences, int channel_tiles, Rows<const bf16> x, Rows<const float> taps,
                          Epilogue<bf16> epilogue) {
   constexpr int threads = 32 * Warps;
@@ -105,10 +105,13 @@ __global__ void __launch_bounds__(32 * Warps, 16 / Warps)
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
   const int half = lane % 2, c = c0 + 8 * half, valid = width - c;
 
-  // A warp moves 32 rows of 16 channels of one sequence at a time: use(sequence, its rows, first row, this lane's pair of rows).
-  const auto each_piece = [&](int first, int together, auto&& use) {
+  // A warp moves pieces of 32 rows of 16 channels of one sequence: use(which of the batch, sequence in the tile, its rows, where
+  // it begins, this lane's pair of rows).
+  constexpr int batch = Warps == 8 ? 2 : 4;  // pieces that a warp has under way
+  const auto each_piece = [&](int first, auto&& use) {
     const int pieces = padded / 32;
-    for (int k = 0; k < together; ++k) {
+#pragma unroll
+    for (int k = 0; k < batch; ++k) {
       const int piece = first + k * Warps;
       if (piece >= tile_sequences * pieces) return;
       const int b = piece / pieces, s = s0 + b;
@@ -118,18 +121,17 @@ __global__ void __launch_bounds__(32 * Warps, 16 / Warps)
   };
   const auto row_at = [](int n, int position) { return Adjoint ? n - 1 - position : position; };
 
-  constexpr int batch = 4;
   for (int first = warp; first < tile_sequences * (padded / 32); first += batch * Warps) {
     uint4 rows[batch][2];
 #pragma unroll
     for (int k = 0; k < batch; ++k) rows[k][0] = rows[k][1] = make_uint4(0, 0, 0, 0);
-    each_piece(first, batch, [&](int k, int, int n, Index begin, int p) {
+    each_piece(first, [&](int k, int, int n, Index begin, int p) {
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         if (2 * p + r < n && valid > 0) rows[k][r] = load_8(&x(begin + row_at(n, 2 * p + r), c), valid);
       }
     });
-    each_piece(first, batch, [&](int k, int b, int, Index, int p) {
+    each_piece(first, [&](int k, int b, int, Index, int p) {
       const unsigned even[4] = {rows[k][0].x, rows[k][0].y, rows[k][0].z, rows[k][0].w};
       const unsigned odd[4] = {rows[k][1].x, rows[k][1].y, rows[k][1].z, rows[k][1].w};
 #pragma unroll
@@ -139,6 +141,7 @@ __global__ void __launch_bounds__(32 * Warps, 16 / Warps)
       }
     });
   }
+#pragma unroll 4
   for (int i = thread; i < tile_channels * (padded + 16); i += threads) {
     const int channel = i % tile_channels, t = i / tile_channels - 16;
     const bool there = c0 + channel < width;
@@ -154,20 +157,27 @@ __global__ void __launch_bounds__(32 * Warps, 16 / Warps)
     toeplitz_channel(tile, channel, all_pairs + channel * pair_stride, (longest + toeplitz_chunk - 1) / toeplitz_chunk, lane);
   }
   __syncthreads();
-  for (int first = warp; first < tile_sequences * (padded / 32); first += Warps) {
-    each_piece(first, 1, [&](int, int b, int n, Index begin, int p) {
+  for (int first = warp; first < tile_sequences * (padded / 32); first += batch * Warps) {
+    uint4 gates[batch][2];
+    each_piece(first, [&](int k, int, int n, Index begin, int p) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        if (2 * p + r < n && valid > 0) gates[k][r] = epilogue.load_gate(begin + row_at(n, 2 * p + r), c, valid);
+      }
+    });
+    each_piece(first, [&](int k, int b, int n, Index begin, int p) {
       if (2 * p >= n || valid <= 0) return;
       Eight values[2];
 #pragma unroll
-      for (int k = 0; k < 8; ++k) {
-        const unsigned word = tile.at(8 * half + k, b, p);
-        values[0].at[k] = low_half(word);
-        values[1].at[k] = high_half(word);
+      for (int i = 0; i < 8; ++i) {
+        const unsigned word = tile.at(8 * half + i, b, p);
+        values[0].at[i] = low_half(word);
+        values[1].at[i] = high_half(word);
       }
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
         const int position = row_at(n, 2 * p + r);
-        if (2 * p + r < n) epilogue(begin + position, position, c, values[r], valid);
+        if (2 * p + r < n) epilogue.finish(begin + position, position, c, values[r], valid, gates[k][r]);
       }
     });
   }

@@ -30,8 +30,8 @@ struct TransformPlan {
   friend bool operator==(const TransformPlan&, const TransformPlan&) = default;
 };
 
-/// Calls use(std::integral_constant<int, log>) for log = 7 .. Most.
-template <int Most, int Log = 7, class Use>
+/// Calls use(std::integral_constant<int, log>), Log <= log <= Most.
+template <int Most, int Log, class Use>
 void with_log(int log, Use&& use) {
   if constexpr (Log < Most) {
     if (log != Log) return with_log<Most, Log + 1>(log, use);
@@ -39,7 +39,8 @@ void with_log(int log, Use&& use) {
   use(std::integral_constant<int, Log>{});
 }
 
-/// Runs long convolutions by transforms for one shape; scratch lives in the frame of the caller.
+/// Runs long convolutions by transforms of at least 2^Least points for one shape; scratch lives in the frame of the caller.
+template <int Least>
 class Transforms {
  public:
   /// Bytes of complex points per chunk of long rows.
@@ -55,7 +56,7 @@ class Transforms {
       work.x = x;
       work.y = y;
       work.conjugate = adjoint;
-      with_log<14>(plan.log, [&](auto log) { launch_transform<log(), true>(work, lines_.sequences); });
+      with_log<14, Least>(plan.log, [&](auto log) { launch_transform<log(), true>(work, lines_.sequences); });
       return;
     }
     each_chunk(plan, taps, [&](SpectralWork& work, const Lines& part, Index c0, Index channels, Index first_element) {
@@ -82,7 +83,7 @@ class Transforms {
       const auto frame = context_.frame();
       SpectralWork work = filter(plan, 0, wants_dx ? width_ : 0, taps);
       int together = 1;
-      with_log<13>(plan.log, [&](auto log) { together = FftShape<log()>::together; });
+      with_log<13, Least>(plan.log, [&](auto log) { together = FftShape<log()>::together; });
       const int groups = groups_of(taps, lines_.sequences, width_, together);
       const Rows<float> lags = context_.make<float>(groups * width_, lines_.longest());
       work.width = static_cast<int>(width_);
@@ -91,7 +92,7 @@ class Transforms {
       work.dx = dx;
       work.lags = lags.data;
       work.groups = groups;
-      with_log<13>(plan.log, [&](auto log) { launch_gradient<log(), true>(work); });
+      with_log<13, Least>(plan.log, [&](auto log) { launch_gradient<log(), true>(work); });
       add_lags(groups, width_, lags.data, taps, gradient);
       return;
     }
@@ -133,12 +134,12 @@ class Transforms {
   static constexpr int block_log = 12;
   static int transform_bytes(int log) {
     int bytes = 0;
-    with_log<14>(log, [&](auto l) { bytes = transform_shared_memory<l()>(); });
+    with_log<14, Least>(log, [&](auto l) { bytes = transform_shared_memory<l()>(); });
     return bytes;
   }
   static int gradient_bytes(int log) {
     int bytes = 0;
-    with_log<13>(log, [&](auto l) { bytes = gradient_shared_memory<l()>(); });
+    with_log<13, Least>(log, [&](auto l) { bytes = gradient_shared_memory<l()>(); });
     return bytes;
   }
 
@@ -146,6 +147,7 @@ class Transforms {
   template <int Most, class Bytes>
   TransformPlan choose(Bytes&& bytes) const {
     TransformPlan plan;
+    plan.log = Least;
     while (plan.points() < lines_.longest()) ++plan.log;
     plan.block = plan.log;
     if (plan.log > Most || (plan.log > block_log && bytes(plan.log) > context_.limits().shared_memory)) {
@@ -207,7 +209,7 @@ class Transforms {
     if (plan.passes == 0) {
       work.x = from;
       work.spectra = spectra;
-      with_log<14>(plan.log, [&](auto log) { launch_transform<log(), true>(work, rows.sequences); });
+      with_log<14, Least>(plan.log, [&](auto log) { launch_transform<log(), true>(work, rows.sequences); });
     } else {
       down(plan, rows, channels, from, spectra);
       as_nodes(plan, work, channels);
@@ -273,8 +275,10 @@ class Transforms {
       COYOTE_CUDA_CHECK_LAUNCH("pass_kernel");
     };
     const auto with_levels = [&](auto real) {
-      if (levels == 1) launch(std::integral_constant<int, 1>{}, real);
-      if (levels == 2) launch(std::integral_constant<int, 2>{}, real);
+      if constexpr (real()) {  // later passes have three levels or more
+        if (levels == 1) launch(std::integral_constant<int, 1>{}, real);
+        if (levels == 2) launch(std::integral_constant<int, 2>{}, real);
+      }
       if (levels == 3) launch(std::integral_constant<int, 3>{}, real);
       if (levels == 4) launch(std::integral_constant<int, 4>{}, real);
       if (levels == 5) launch(std::integral_constant<int, 5>{}, real);
