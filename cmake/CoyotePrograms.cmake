@@ -2,9 +2,9 @@
 # What this project's own programs (tests, examples, benchmarks) are compiled with; nothing here reaches users.
 add_library(coyote_own INTERFACE)
 target_link_libraries(coyote_own INTERFACE coyote::coyote)
-target_compile_options(coyote_own INTERFACE -Wall -Wextra -Wconversion -Wshadow -Werror)
+target_compile_options(coyote_own INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wconversion -Wshadow -Werror>)
 if(COYOTE_NATIVE)
-  target_compile_options(coyote_own INTERFACE -march=native)
+  target_compile_options(coyote_own INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
 endif()
 
 # The same for units that nvcc compiles. Warnings of the host's compiler leave out -Wconversion: nvcc's own stubs have some.

@@ -91,6 +91,12 @@ void add_penalty_backward(C&, const Batch& batch, double weight, Rows<const S> f
   }
 }
 
+/// The auxiliary loss of the latest training step, where the host can read it.
+template <RowContext C>
+constexpr double auxiliary_loss(const C& context) {
+  return context.auxiliary_loss;
+}
+
 /// The context's auxiliary loss is 0 again: at the beginning of a training step.
 template <RowContext C>
 constexpr void clear_penalties(C& context) {

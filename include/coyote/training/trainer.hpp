@@ -68,7 +68,7 @@ class Trainer {
     }
     runner_.run(context_, batch, steps_, report.rate, [&](const Batch& here) { update(here, report.rate); });
     report.loss = numbers_->loss;
-    report.auxiliary_loss = context_.auxiliary_loss;
+    report.auxiliary_loss = auxiliary_loss(context_);
     report.gradient_norm = std::sqrt(static_cast<double>(numbers_->squares));
     if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) fail(report);
     report.accuracy = numbers_->right / static_cast<double>(batch.labels.size());
