@@ -7,6 +7,7 @@ FOLDER holds the programs cuda_*, as CMake builds them (build/cuda-release/bench
 """
 import argparse
 import json
+import math
 import pathlib
 import re
 import subprocess
@@ -127,9 +128,8 @@ def table(rows):
 
 
 def svg(rows):
-    """Ratios to PyTorch as bars on a logarithmic scale, with a mark at what was asked."""
-    import math
-    rows = [r for r in rows if r["peer"]]
+    """Ratios to PyTorch as bars on a logarithmic scale, with a mark at what was asked; rows of which nothing was asked are left out."""
+    rows = [r for r in rows if r["peer"] and r["at_least"]]
     place = lambda ratio: 430 + 110 * math.log10(max(ratio, 0.1) / 0.1)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 {18 * len(rows) + 60}" font-family="sans-serif" font-size="11">',
            '<rect width="100%" height="100%" fill="white"/>',
