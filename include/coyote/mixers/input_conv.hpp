@@ -155,7 +155,8 @@ struct InputConv {
 };
 
 template <class Lags, class Gating, class Bias, class Backend, class S>
-requires((is_real<S> || !Gating::is_softmax) && !std::same_as<Backend, Cuda>) class Layer<InputConv<Lags, Gating, Bias>, Backend, S> {
+requires((is_real<S> || !Gating::is_softmax) &&
+         !std::same_as<Backend, Cuda>) class Layer<InputConv<Lags, Gating, Bias>, Backend, S> {
   using Mixer = InputConv<Lags, Gating, Bias>;
   using P = parameter_t<S>;
   static constexpr bool softmax = Gating::is_softmax;
