@@ -192,7 +192,8 @@ Command read_command(int argc, char** argv) {
 #if !defined(SOLVE_MQAR_CUDA)
   if (s.backend == "cuda") throw Error("--backend", "cpu: this program was built without CUDA", "cuda");
 #endif
-  if (s.backend == "cuda" && name == "paper") throw Error("--backend", "cpu with preset paper, whose models are the CPU's", "cuda");
+  if (s.backend == "cuda" && name == "paper")
+    throw Error("--backend", "cpu with preset paper, whose models are the CPU's", "cuda");
   return command;
 }
 

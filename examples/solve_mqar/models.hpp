@@ -14,5 +14,4 @@ using WithLongConv = Chain<Local, Block<Coyote<LongConv<ImplicitFilter>>>>;
 // [models]
 using TwoAttentions = Chain<Block<Attention<>>, Block<Attention<>>>;
 
-
 }  // namespace solve_mqar

@@ -45,7 +45,8 @@ class Workers {
   void run(Index blocks, Work&& work) {
     // The work is compiled once, behind a pointer, for one thread and for many.
     run_blocks(
-        blocks, [](void* work_, Index block, Index worker) { (*static_cast<std::remove_reference_t<Work>*>(work_))(block, worker); },
+        blocks,
+        [](void* work_, Index block, Index worker) { (*static_cast<std::remove_reference_t<Work>*>(work_))(block, worker); },
         const_cast<void*>(static_cast<const void*>(std::addressof(work))));
   }
 

@@ -28,8 +28,8 @@ TEST_CASE("decoding, captured as a graph, gives the logits of a forward pass at 
     const Rows<const float> logits = decoder.step(tokens);
     own.synchronise();
     Matrix<float> found(sequences, vocabulary), wanted(sequences, vocabulary);
-    COYOTE_CUDA_CHECK(cudaMemcpy(found.data(), logits.data, static_cast<std::size_t>(found.size()) * sizeof(float),
-                                 cudaMemcpyDeviceToHost));
+    COYOTE_CUDA_CHECK(
+        cudaMemcpy(found.data(), logits.data, static_cast<std::size_t>(found.size()) * sizeof(float), cudaMemcpyDeviceToHost));
     for (Index s = 0; s < sequences; ++s) {
       for (Index v = 0; v < vocabulary; ++v) wanted(s, v) = expected(s * n + i, v);
     }

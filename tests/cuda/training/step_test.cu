@@ -86,7 +86,8 @@ TEST_CASE("training follows the host's, number by number") {
   Context<Reference> host;
   auto model = make<OnGpu<float>>();
   auto plain = make<Plain>();
-  const TrainerOptions options{.adamw = {.rate = 1e-2, .decay_everything = false}, .schedule = {.steps = 9, .warmup = 2}, .clip = 0.7};
+  const TrainerOptions options{
+      .adamw = {.rate = 1e-2, .decay_everything = false}, .schedule = {.steps = 9, .warmup = 2}, .clip = 0.7};
   Trainer trainer(model, context, options);
   Trainer reference(plain, host, options);
   LabelledBatch data;

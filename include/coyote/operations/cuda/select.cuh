@@ -174,9 +174,7 @@ void add_penalty_backward(Context<Cuda>& context, const Batch& batch, double wei
 }
 
 /// The auxiliary loss of the latest training step: waits for it.
-inline double auxiliary_loss(Context<Cuda>& context) {
-  return context.auxiliary_loss = context.fetch(cuda::Slot::auxiliary);
-}
+inline double auxiliary_loss(Context<Cuda>& context) { return context.auxiliary_loss = context.fetch(cuda::Slot::auxiliary); }
 
 /// The auxiliary loss is 0 again, on the host and on the device.
 inline void clear_penalties(Context<Cuda>& context) {

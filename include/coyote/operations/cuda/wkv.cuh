@@ -247,7 +247,9 @@ __global__ void __launch_bounds__(32 * wkv_warps, 3) wkv_kernel(WkvProblem<S> pr
     for (int i = 0; i < N; ++i) {
       slice[i] = sum_slice<false>(
           decay[i],
-          [&](int j) { return first + j < at.size ? wkv_log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
+          [&](int j) {
+            return first + j < at.size ? wkv_log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent);
+          },
           [&](WkvSums& s, int j, float weight) {
             s.first = fmaf(weight, first + j < at.size ? to_float(v[j].element[i]) : 0.0f, s.first);
             s.second += weight;
@@ -331,7 +333,9 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
     for (int i = 0; i < N; ++i) {
       sums[i] = sum_slice<false>(
           decay[i],
-          [&](int j) { return first + j < at.size ? wkv_log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent); },
+          [&](int j) {
+            return first + j < at.size ? wkv_log2_e * to_float(k[j].element[i]) : static_cast<float>(empty_exponent);
+          },
           [&](WkvSums& s, int j, float weight) {
             s.first = fmaf(weight, first + j < at.size ? to_float(v[j].element[i]) : 0.0f, s.first);
             s.second += weight;
