@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <cmath>
 #include <coyote/mixers/linear.hpp>
 #include <coyote/models/model.hpp>
 #include <coyote/operations/cpu/linear.hpp>
-#include <cmath>
 #include <cstdio>
 
 /// The same map on a GPU; false when there is none.

@@ -11,8 +11,7 @@ int main() {
   } catch (const coyote::Error& error) {
     std::puts(error.what());
     const std::string_view said = error.what();
-    const bool names_both = said.find("16-byte vectors") != said.npos &&
-                            said.find("32-byte vectors") != said.npos;
+    const bool names_both = said.find("16-byte vectors") != said.npos && said.find("32-byte vectors") != said.npos;
     return names_both ? 0 : 1;
   }
   std::puts("units with different instruction sets were not noticed");
