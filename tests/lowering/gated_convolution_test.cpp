@@ -2,6 +2,8 @@
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/combinators/sum.hpp"
+#include "coyote/filters/decay.hpp"
+#include "coyote/filters/implicit.hpp"
 #include "coyote/lowering/rules.hpp"
 #include "coyote/models/model.hpp"
 #include "coyote/operations/cpu/operations.hpp"
@@ -17,6 +19,7 @@ using Fused = lowered<M, Cpu>;
 
 using Short = Coyote<ShortConv<3>>;
 using Long = Coyote<LongConv<>>;
+using WithInput = Sum<LongConv<ImplicitFilter, Causal, NoBias>, Identity>;
 
 // Coyotes are fused, wherever they stand; options stay the same type, so whoever sets them does not see it.
 static_assert(std::same_as<Fused<Short>, internal::GatedConvolution<Linear, ShortConv<3>>>);
@@ -25,6 +28,10 @@ static_assert(std::same_as<Fused<Chain<Block<Short>, Repeat<Residual<Long>>>>,
                            Chain<Block<Fused<Short>>, Repeat<Residual<internal::GatedConvolution<Linear, LongConv<>>>>>>);
 static_assert(std::same_as<Fused<Gate<Short, ShortConv<2>>>, internal::GatedConvolution<Fused<Short>, ShortConv<2>>>);
 static_assert(std::same_as<Fused<Sum<Short, Linear>>, Sum<Fused<Short>, Linear>>);
+static_assert(std::same_as<Fused<WithInput>, internal::ConvolutionWithInput<ImplicitFilter, Causal, NoBias>>);
+static_assert(std::same_as<Fused<Coyote<WithInput>>, internal::GatedConvolution<Linear, Fused<WithInput>>>);
+static_assert(std::same_as<Fused<WithInput>::Options, WithInput::Options>);
+static_assert(cost<Fused<Coyote<WithInput>>>(8, 9) == cost<Coyote<WithInput>>(8, 9));
 static_assert(std::same_as<Fused<Gate<ShortConv<3>, Linear>>, Gate<ShortConv<3>, Linear>>);
 static_assert(std::same_as<lowered<Short, Reference>, Short>);
 static_assert(std::same_as<Fused<Chain<Block<Short>, Repeat<Long, 2>>>::Options, Chain<Block<Short>, Repeat<Long, 2>>::Options>);
@@ -73,7 +80,17 @@ TEST_CASE("the fused gate is the unfused one") {
   same<Block<Gate<Short, ShortConv<4, NoBias>>>>(6, {7, 3});
 }
 
+TEST_CASE("a convolution plus its input is one convolution, with whatever filter and in a gate") {
+  for (const Index width : {1, 3, 17, 64}) {
+    same<WithInput>(width, {5, 1, 130});
+    same<Sum<LongConv<FreeFilter, Cyclic, PositionBias>, Identity>>(width, {9, 2});
+    same<Coyote<WithInput>>(width, {5, 1, 2, 40});
+  }
+}
+
 TEST_CASE("fused layers keep every mixer's promises") {
+  conforms<Fused<WithInput>, Cpu, double>({.width = 5});
+  conforms<Fused<Coyote<Sum<LongConv<DecayFilter>, Identity>>>, Cpu, double>({.width = 4});
   conforms<Fused<Short>, Cpu, double>();
   conforms<Fused<Long>, Cpu, float>({.width = 17});
   conforms<Fused<Coyote<LongConv<FreeFilter, Cyclic>>>, Cpu, double>({.width = 3});

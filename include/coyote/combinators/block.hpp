@@ -4,6 +4,7 @@
 #include "coyote/combinators/chain.hpp"
 #include "coyote/combinators/residual.hpp"
 #include "coyote/mixers/norm.hpp"
+#include "coyote/operations/skip.hpp"
 
 namespace coyote::inline v0 {
 
@@ -76,8 +77,12 @@ class Layer<Block<A, Norm>, Backend, S> {
     const auto frame = context.frame();
     Tensor<Backend, S> dnormed = context.template make<S>(dy.rows, norm_.output_width());
     mixer_.backward(context, batch, dy, dnormed, Write::overwrite, saved.mixer);
-    norm_.backward(context, batch, dnormed, du, write, saved.norm);
-    assign<S>(context, dy, du, write == Write::none ? write : Write::add);
+    if constexpr (requires { norm_.backward(context, batch, dnormed, du, write, saved.norm, dy); }) {
+      norm_.backward(context, batch, dnormed, du, write, saved.norm, dy);
+    } else {
+      norm_.backward(context, batch, dnormed, du, write, saved.norm);
+      assign<S>(context, dy, du, write == Write::none ? write : Write::add);
+    }
   }
   constexpr State make_state(StateBounds bounds) const { return {norm_.make_state(bounds), mixer_.make_state(bounds)}; }
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
@@ -92,8 +97,7 @@ class Layer<Block<A, Norm>, Backend, S> {
   constexpr void run(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
     saved.normed = context.template make<S>(u.rows, norm_.output_width());
     norm_.forward(context, batch, u, saved.normed, saved.norm);
-    mixer_.forward(context, batch, saved.normed, y, saved.mixer);
-    assign<S>(context, u, y, Write::add);
+    detail::forward_onto<Second, Context<Backend>, S>(mixer_, context, batch, saved.normed, y, saved.mixer, u);
   }
 
   First norm_;

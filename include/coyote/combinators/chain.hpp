@@ -5,6 +5,7 @@
 
 #include "coyote/core/mixer.hpp"
 #include "coyote/operations/rowwise.hpp"
+#include "coyote/operations/skip.hpp"
 
 namespace coyote::inline v0 {
 
@@ -79,11 +80,16 @@ class Links {
   }
 
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
+    forward(context, batch, u, y, saved, {});
+  }
+  /// The last part adds `skip` to its output, unless it is absent.
+  constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved,
+                         Rows<const S> skip) const {
     if (context.training()) {
-      run(context, batch, u, y, saved);
+      run(context, batch, u, y, saved, skip);
     } else {
       const auto frame = context.frame();  // nobody comes back for what is between the parts
-      run(context, batch, u, y, saved);
+      run(context, batch, u, y, saved, skip);
     }
   }
   constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
@@ -102,10 +108,15 @@ class Links {
   }
 
  private:
-  constexpr void run(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
+  constexpr void run(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved,
+                     Rows<const S> skip) const {
     saved.between = context.template make<S>(u.rows, first_.output_width());
     first_.forward(context, batch, u, saved.between, saved.first);
-    next_.forward(context, batch, saved.between, y, saved.next);
+    if (skip.rows == 0) {
+      next_.forward(context, batch, saved.between, y, saved.next);
+    } else {
+      detail::forward_onto<Next, Context<Backend>, S>(next_, context, batch, saved.between, y, saved.next, skip);
+    }
   }
 
   First first_;

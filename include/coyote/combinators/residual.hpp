@@ -3,6 +3,7 @@
 
 #include "coyote/core/mixer.hpp"
 #include "coyote/operations/rowwise.hpp"
+#include "coyote/operations/skip.hpp"
 
 namespace coyote::inline v0 {
 
@@ -46,8 +47,7 @@ class Layer<Residual<A>, Backend, S> {
   constexpr const Inner& inner() const { return inner_; }
 
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
-    inner_.forward(context, batch, u, y, saved);
-    assign<S>(context, u, y, Write::add);
+    detail::forward_onto<Inner, Context<Backend>, S>(inner_, context, batch, u, y, saved, u);
   }
   constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
                           Saved& saved) const {

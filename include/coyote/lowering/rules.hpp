@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/lowering/convolution_with_input.hpp"
 #include "coyote/lowering/gated_convolution.hpp"
 #include "coyote/lowering/lowered.hpp"
 
@@ -8,20 +9,34 @@ namespace coyote::inline v0 {
 
 // The fusion rules, and which backends have them. They are types alone: a rule for a device brings none of its headers.
 
-/// Convolutions apply a gate while they store their value.
+/// Convolutions take in what stands around them: a gate while they store their value, the input itself as a tap.
 template <class Backend>
-inline constexpr bool gates_convolutions = std::same_as<Backend, Cpu> || std::same_as<Backend, Cuda>;
+inline constexpr bool fuses_convolutions = std::same_as<Backend, Cpu> || std::same_as<Backend, Cuda>;
+
+namespace internal {
+/// Mixers whose layer can gate its output.
+template <class M>
+inline constexpr bool is_convolution = false;
+template <Index K, class Bias>
+inline constexpr bool is_convolution<ShortConv<K, Bias>> = true;
+template <class F, class Ends, class Bias>
+inline constexpr bool is_convolution<LongConv<F, Ends, Bias>> = true;
+template <class F, class Ends, class Bias>
+inline constexpr bool is_convolution<ConvolutionWithInput<F, Ends, Bias>> = true;
+}  // namespace internal
+
+/// A long convolution plus its input: one more tap of weight 1.
+template <class F, class Ends, class Bias, class Backend>
+requires fuses_convolutions<Backend>
+struct Lower<Combine<Addition, LongConv<F, Ends, Bias>, Identity>, Backend> {
+  using type = internal::ConvolutionWithInput<F, Ends, Bias>;
+};
 
 /// A gate whose right branch is a convolution: bias and gate go into the convolution's epilogue.
-template <class A, Index K, class Bias, class Backend>
-requires gates_convolutions<Backend>
-struct Lower<Combine<Product, A, ShortConv<K, Bias>>, Backend> {
-  using type = internal::GatedConvolution<lowered<A, Backend>, ShortConv<K, Bias>>;
-};
-template <class A, class F, class Ends, class Bias, class Backend>
-requires gates_convolutions<Backend>
-struct Lower<Combine<Product, A, LongConv<F, Ends, Bias>>, Backend> {
-  using type = internal::GatedConvolution<lowered<A, Backend>, LongConv<F, Ends, Bias>>;
+template <class A, class C, class Backend>
+requires(
+    fuses_convolutions<Backend>&& internal::is_convolution<lowered<C, Backend>>) struct Lower<Combine<Product, A, C>, Backend> {
+  using type = internal::GatedConvolution<lowered<A, Backend>, lowered<C, Backend>>;
 };
 
 }  // namespace coyote::inline v0

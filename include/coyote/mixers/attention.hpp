@@ -10,6 +10,7 @@
 #include "coyote/operations/attention_state.hpp"
 #include "coyote/operations/reference/attention.hpp"
 #include "coyote/operations/reference/linear.hpp"
+#include "coyote/operations/skip.hpp"
 
 namespace coyote::inline v0 {
 
@@ -124,7 +125,9 @@ class Layer<Attention<H, Pattern, Positions>, Backend, S> {
   }
   Index output_width() const { return width_; }
 
-  void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
+  /// `skip`, if it is there, is added to the output.
+  void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved,
+               Rows<const S> skip = {}) const {
     require_views(path_, batch.rows(), u, width_, y, width_);
     if (Pattern::uses_tokens && batch.tokens.empty()) {
       throw Error(std::string(path_.view()), "a batch with tokens, because its pattern looks at them", "none");
@@ -140,7 +143,7 @@ class Layer<Attention<H, Pattern, Positions>, Backend, S> {
     if constexpr (base > 0) rotate<S>(context, batch, 2 * heads, base, 0, false, qkv.columns(0, 2 * width_));
     attention<S, Pattern>(context, batch, saved.index, heads, scale_, saved.dropout, part(saved.qkv, 0), part(saved.qkv, 1),
                           part(saved.qkv, 2), saved.mixed, context.training() ? Rows<P>(saved.log_sum_exp) : Rows<P>());
-    linear<S>(context, batch, saved.mixed, out_weight_.view(), out_bias_.view(), y);
+    detail::linear_onto<S, Context<Backend>, P>(context, batch, saved.mixed, out_weight_.view(), out_bias_.view(), y, skip);
   }
   void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write, Saved& saved) const {
     const auto frame = context.frame();

@@ -41,11 +41,15 @@ class Layer<Dropout, Backend, S> {
 
   void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
     require_views(path_, batch.rows(), u, width_, y, width_);
-    saved.rule = {context.training() ? rate_ : 0.0, Stream(context.seed, Purpose::dropout, path_.hash(), context.step)};
+    saved.rule = rule(context);
     apply(context, saved.rule, u, y, Write::overwrite);
   }
   void backward(Context<Backend>& context, const Batch&, Rows<const S> dy, Rows<S> du, Write write, Saved& saved) const {
     apply(context, saved.rule, dy, du, write);
+  }
+  /// Which elements the context's present pass keeps.
+  DropoutRule rule(const Context<Backend>& context) const {
+    return {context.training() ? rate_ : 0.0, Stream(context.seed, Purpose::dropout, path_.hash(), context.step)};
   }
   State make_state(StateBounds) const { return {}; }
   void step(Context<Backend>& context, State&, const Step&, Rows<const S> u, Rows<S> y) const {

@@ -6,6 +6,7 @@
 #include "coyote/core/mixer.hpp"
 #include "coyote/mixers/bias.hpp"
 #include "coyote/operations/reference/linear.hpp"
+#include "coyote/operations/skip.hpp"
 
 namespace coyote::inline v0 {
 
@@ -68,11 +69,13 @@ class Layer<LinearWith<Bias, Ratio>, Backend, S> {
   }
   constexpr Index output_width() const { return weight_.columns; }
 
-  constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
+  /// `skip`, if it is there, is added to the output.
+  constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved,
+                         Rows<const S> skip = {}) const {
     require_views(path_, batch.rows(), u, weight_.rows, y, weight_.columns);
     if (Bias::rows(2) > 1) require_length(path_, batch.length, bias_.rows);
     saved.u = u;
-    linear<S>(context, batch, u, weight_.view(), bias_.view(), y);
+    detail::linear_onto<S, Context<Backend>, P>(context, batch, u, weight_.view(), bias_.view(), y, skip);
   }
   constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
                           Saved& saved) const {

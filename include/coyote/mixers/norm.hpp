@@ -66,10 +66,11 @@ class Layer<Norm<Kind>, Backend, S> {
     normalise<S>(context, Kind, epsilon_, u, scale_.view(), shift_.view(), y,
                  context.training() ? Rows<P>(saved.statistics) : Rows<P>());
   }
-  constexpr void backward(Context<Backend>& context, const Batch&, Rows<const S> dy, Rows<S> du, Write write,
-                          Saved& saved) const {
+  /// `skip`, if it is there, is added to the gradient: what a residual around the norm passes by it.
+  constexpr void backward(Context<Backend>& context, const Batch&, Rows<const S> dy, Rows<S> du, Write write, Saved& saved,
+                          Rows<const S> skip = {}) const {
     normalise_backward<S>(context, Kind, saved.u, scale_.view(), saved.statistics, dy, du, write, scale_.gradient,
-                          shift_.gradient);
+                          shift_.gradient, skip);
   }
   constexpr State make_state(StateBounds) const { return {}; }
   constexpr void step(Context<Backend>& context, State&, const Step&, Rows<const S> u, Rows<S> y) const {

@@ -62,7 +62,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
 
   /// Kept between calls, so that a training step allocates nothing after the first.
   struct Saved {
-    Tensor<Backend, S> embedded, dropped, mixed, normed, hidden;
+    Tensor<Backend, S> embedded, mixed, normed, hidden;
     typename Drop::Saved drop;
     typename Net::Saved layers;
     typename Final::Saved norm;
@@ -149,6 +149,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     const RoundedParameters<S, Backend> rounded(context, store_);
     const ModeScope mode(context, Mode::training);
     clear_penalties(context);
+    auto order = token_order(context, here.resident_tokens(), options_.vocabulary);
     run(context, here, saved);
     const Index width = options_.width, labels = static_cast<Index>(here.labels.size());
     Tensor<Backend, S> dhidden = context.template make<S>(labels, width);
@@ -160,7 +161,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     net_.backward(context, here, turns[1], turns[0], Write::overwrite, saved.layers);
     drop_.backward(context, here, turns[0], turns[1], Write::overwrite, saved.drop);
     if (has_positions) add_positions_backward<S>(context, here, turns[1], positions_.gradient);
-    embed_backward<S>(context, here.resident_tokens(), turns[1], embedding_.gradient);
+    embed_backward<S>(context, order, here.resident_tokens(), turns[1], embedding_.gradient);
     return loss;
   }
 
@@ -240,12 +241,10 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   [[gnu::noinline]] void run(Context<Backend>& context, const Batch& batch, Saved& saved) const {
     const Index rows = batch.rows(), width = options_.width;
     saved.embedded = context.template make<S>(rows, width);
-    embed<S>(context, batch.resident_tokens(), embedding_.view(), saved.embedded);
-    if (has_positions) add_positions<S>(context, batch, positions_.view(), saved.embedded);
-    saved.dropped = context.template make<S>(rows, width);
-    drop_.forward(context, batch, saved.embedded, saved.dropped, saved.drop);
+    saved.drop.rule = drop_.rule(context);
+    embed_batch<S>(context, batch, embedding_.view(), positions_.view(), saved.drop.rule, saved.embedded);
     saved.mixed = context.template make<S>(rows, width);
-    net_.forward(context, batch, saved.dropped, saved.mixed, saved.layers);
+    net_.forward(context, batch, saved.embedded, saved.mixed, saved.layers);
     saved.normed = context.template make<S>(rows, width);
     norm_.forward(context, batch, saved.mixed, saved.normed, saved.norm);
     saved.hidden = context.template make<S>(static_cast<Index>(batch.labels.size()), width);

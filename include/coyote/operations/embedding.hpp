@@ -5,6 +5,7 @@
 
 #include "coyote/core/batch.hpp"
 #include "coyote/core/scalar.hpp"
+#include "coyote/operations/dropout.hpp"
 #include "coyote/operations/rowwise.hpp"
 
 namespace coyote::inline v0 {
@@ -18,25 +19,23 @@ void embed(C& context, std::span<const Token> tokens, Rows<const parameter_t<S>>
   });
 }
 
-/// dtable[tokens[i]] += dy[i]. Cut by columns, so that no two threads meet in a row of the table.
+/// What embed_backward wants to know of a batch's tokens ahead of time: nothing, on the host.
+struct TokenOrder {};
+template <RowContext C>
+TokenOrder token_order(C&, std::span<const Token>, Index) {
+  return {};
+}
+
+/// dtable[tokens[i]] += dy[i]; `order` is token_order's of the same tokens. Cut by columns, so that no two threads meet in a row
+/// of the table.
 template <class S, RowContext C>
-void embed_backward(C& context, std::span<const Token> tokens, Rows<const S> dy, Rows<parameter_t<S>> dtable) {
+void embed_backward(C& context, const TokenOrder&, std::span<const Token> tokens, Rows<const S> dy, Rows<parameter_t<S>> dtable) {
   constexpr Index strip = 32;
   context.for_rows(ceil_div(dy.width, strip), 32768, [&](Index block) {
     const Index first = block * strip, last = first + strip < dy.width ? first + strip : dy.width;
     for (Index i = 0; i < dy.rows; ++i) {
       auto* row = dtable.row(tokens[static_cast<std::size_t>(i)]);
       for (Index c = first; c < last; ++c) row[c] += static_cast<parameter_t<S>>(dy(i, c));
-    }
-  });
-}
-
-/// y[i] += table[position of row i in its sequence]
-template <class S, RowContext C>
-void add_positions(C& context, const Batch& batch, Rows<const parameter_t<S>> table, Rows<S> y) {
-  context.for_rows(batch.sequences, batch.length * y.width, [&](Index s) {
-    for (Index i = 0; i < batch.size(s); ++i) {
-      for (Index c = 0; c < y.width; ++c) y(batch.begin(s) + i, c) += static_cast<S>(table(i, c));
     }
   });
 }
@@ -50,6 +49,22 @@ void add_positions_backward(C& context, const Batch& batch, Rows<const S> dy, Ro
       for (Index c = 0; c < dy.width; ++c) dtable(i, c) += static_cast<parameter_t<S>>(dy(batch.begin(s) + i, c));
     }
   });
+}
+
+/// y[i] = (table[tokens[i]] + positions[position of row i in its sequence]) * what dropout's rule makes of it; positions may be
+/// absent, and a rule that is not active keeps all.
+template <class S, RowContext C>
+void embed_batch(C& context, const Batch& batch, Rows<const parameter_t<S>> table, Rows<const parameter_t<S>> positions,
+                 const DropoutRule& rule, Rows<S> y) {
+  embed<S>(context, batch.resident_tokens(), table, y);
+  if (positions.rows > 0) {
+    context.for_rows(batch.sequences, batch.length * y.width, [&](Index s) {
+      for (Index i = 0; i < batch.size(s); ++i) {
+        for (Index c = 0; c < y.width; ++c) y(batch.begin(s) + i, c) += static_cast<S>(positions(i, c));
+      }
+    });
+  }
+  if (rule.active()) drop<S>(context, rule, Rows<const S>(y), y, Write::overwrite);
 }
 
 /// y[n] = x[rows[n]]

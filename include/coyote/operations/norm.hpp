@@ -46,11 +46,11 @@ void normalise(C& context, NormKind kind, parameter_t<S> epsilon, Rows<const S> 
 }
 
 /// Gradients of normalise: with n = (x - mean) * inverse and g = dy * scale,
-/// dx = inverse * (g - [layer: mean(g)] - n * mean(g * n)); dscale += sum dy * n; dshift += sum dy.
+/// dx (=|+=) inverse * (g - [layer: mean(g)] - n * mean(g * n)) (+ skip, unless absent); dscale += sum dy * n; dshift += sum dy.
 template <class S, RowContext C>
 void normalise_backward(C& context, NormKind kind, Rows<const S> x, Rows<const parameter_t<S>> scale,
                         Rows<const parameter_t<S>> statistics, Rows<const S> dy, Rows<S> dx, Write write,
-                        Rows<parameter_t<S>> dscale, Rows<parameter_t<S>> dshift) {
+                        Rows<parameter_t<S>> dscale, Rows<parameter_t<S>> dshift, Rows<const S> skip = {}) {
   using P = parameter_t<S>;
   const Index width = x.width;
   if (write != Write::none) {
@@ -65,7 +65,8 @@ void normalise_backward(C& context, NormKind kind, Rows<const S> x, Rows<const p
       const P mean_g = kind == NormKind::layer ? sum_of(width, scaled) / n : P{}, mean_gn = sum_gn / n;
       S* to = dx.row(i);
       for (Index c = 0; c < width; ++c) {
-        write_to(to[c], static_cast<S>(inverse * (scaled(c) - mean_g - normed(c) * mean_gn)), write);
+        const auto value = static_cast<S>(inverse * (scaled(c) - mean_g - normed(c) * mean_gn));
+        write_to(to[c], skip.rows > 0 ? value + skip(i, c) : value, write);
       }
     });
   }

@@ -96,6 +96,14 @@ constexpr void add(C& context, Rows<const S> a, Rows<const S> b, Rows<S> y) {
   });
 }
 
+/// y += number, elementwise
+template <class S, RowContext C>
+constexpr void add_number(C& context, parameter_t<S> number, Rows<S> y) {
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    for (Index c = 0; c < y.width; ++c) y(i, c) += static_cast<S>(number);
+  });
+}
+
 /// y = 1 - x
 template <class S, RowContext C>
 constexpr void complement(C& context, Rows<const S> x, Rows<S> y) {

@@ -59,40 +59,52 @@ TEST_CASE_TEMPLATE("A table's rows by token, and their gradient", S, float, bf16
       embed<S>(context, span_of(there), table.read(), y.view());
       CHECK(error(y.now(), wanted) <= tolerance<S>);
       OnDevice<float> again(vocabulary, width, {}, [&](Index i, Index c) { return dtable(i, c); });
-      embed_backward<S>(context, span_of(there), dy.read(), dtable.view());
+      const auto frame = context.frame();
+      auto order = token_order(context, span_of(there), vocabulary);
+      embed_backward<S>(context, order, span_of(there), dy.read(), dtable.view());
       CHECK(error(dtable.now(), gradient) <= 1e-5);
-      embed_backward<S>(context, span_of(there), dy.read(), again.view());
+      auto order_again = token_order(context, span_of(there), vocabulary);
+      embed_backward<S>(context, order_again, span_of(there), dy.read(), again.view());
       CHECK(again.now() == dtable.now());
     }
   }
 }
 
-TEST_CASE_TEMPLATE("Positions, and their gradient", S, float, bf16) {
+TEST_CASE_TEMPLATE("Embedded batches, with positions and dropout, and the gradient of positions", S, float, bf16) {
   Context context;
   context.poison(true);
   std::uint64_t seed = 100;
   std::vector<Index> many(1000, 6);
   for (const auto& sizes : {std::vector<Index>{1}, {3, 3}, {5, 1, 9, 2}, {64, 64, 64, 64, 64, 64, 64, 64, 64, 64, 64}, many}) {
     for (const auto& [width, layout] : {std::pair<Index, Layout>{1, {}}, {8, {0, 8}}, {64, {}}, {33, {1, 0}}, {1040, {}}}) {
-      const DeviceSequences sequences(sizes);
-      const cy::Batch& batch = sequences.batch();
+      DeviceSequences sequences(sizes);
       Random random(++seed);
+      const auto tokens = make_tokens(Kind::uniform, sequences.batch().rows(), 50, random);
+      const auto there = on_device(tokens);
+      const cy::Batch batch = sequences.with_tokens(tokens, there);
+      const cy::DropoutRule rule(0.3, cy::Stream(cy::Seed{seed}, cy::Purpose::dropout, 5, 2));
+      OnDevice<float> embedding(50, width, {}, random);
       OnDevice<float> table(batch.length + 2, width, {}, random), dtable(batch.length + 2, width, {}, random);
-      OnDevice<S> y(batch.rows(), width, layout, random), dy(batch.rows(), width, layout, random);
-      Doubles wanted(batch.rows(), width), gradient(batch.length + 2, width);
+      OnDevice<S> y(batch.rows(), width, layout), dropped(batch.rows(), width, layout), dy(batch.rows(), width, layout, random);
+      Doubles wanted(batch.rows(), width), kept(batch.rows(), width), gradient(batch.length + 2, width);
       for (Index i = 0; i < batch.length + 2; ++i) {
         for (Index c = 0; c < width; ++c) gradient(i, c) = dtable(i, c);
       }
       for (Index s = 0; s < batch.sequences; ++s) {
         for (Index i = 0; i < batch.size(s); ++i) {
           for (Index c = 0; c < width; ++c) {
-            wanted(batch.begin(s) + i, c) = y(batch.begin(s) + i, c) + table(i, c);
-            gradient(i, c) += dy(batch.begin(s) + i, c);
+            const Index row = batch.begin(s) + i;
+            wanted(row, c) = embedding(tokens[static_cast<std::size_t>(row)], c) + table(i, c);
+            const bool keeps = rule.keeps(static_cast<std::uint64_t>(row), static_cast<std::uint64_t>(c));
+            kept(row, c) = keeps ? wanted(row, c) * rule.scale() : 0.0;
+            gradient(i, c) += dy(row, c);
           }
         }
       }
-      add_positions<S>(context, batch, table.read(), y.view());
+      embed_batch<S>(context, batch, embedding.read(), table.read(), {}, y.view());
       CHECK(error(y.now(), wanted) <= tolerance<S>);
+      embed_batch<S>(context, batch, embedding.read(), table.read(), rule, dropped.view());
+      CHECK(error(dropped.now(), kept) <= tolerance<S>);
       add_positions_backward<S>(context, batch, dy.read(), dtable.view());
       CHECK(error(dtable.now(), gradient) <= 1e-5);
     }

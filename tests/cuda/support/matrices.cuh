@@ -163,6 +163,13 @@ class DeviceSequences {
   DeviceSequences(const DeviceSequences&) = delete;
 
   const cy::Batch& batch() const { return batch_; }
+  /// The same sequences with these tokens, on the host and on the device, which the caller keeps.
+  cy::Batch with_tokens(const std::vector<std::int32_t>& tokens, const cy::cuda::DeviceArray<std::int32_t>& there) {
+    device_.tokens = there.data();
+    cy::Batch batch = batch_;
+    batch.tokens = tokens;
+    return batch;
+  }
 
  private:
   std::vector<Index> offsets_;

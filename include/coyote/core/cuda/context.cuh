@@ -119,13 +119,34 @@ class Context<Cuda> : public ContextBase {
   }
   [[nodiscard]] Frame frame() { return Frame(arena_); }
 
-  /// The stream in which all work of this context runs.
-  cudaStream_t stream() const { return resources_->stream; }
+  /// The stream in which work given now runs.
+  cudaStream_t stream() const { return is_beside_ ? resources_->side : resources_->stream; }
   cublasLtHandle_t blas() const { return resources_->blas; }
   cuda::ProductPlans& product_plans() { return resources_->product_plans; }
   const cuda::DeviceLimits& limits() const { return resources_->limits; }
   /// Waits until all work given so far is done, and throws what went wrong with it.
   void synchronise() const { COYOTE_CUDA_CHECK(cudaStreamSynchronize(stream())); }
+
+  /// Gives work() to a second stream, where it runs beside what follows until `meet`. It starts when all that was given so far is
+  /// done; the memory that it uses must stay its own until then, so work() makes no tensors.
+  template <class Work>
+  void beside(Work&& work) {
+    const Resources& r = *resources_;
+    COYOTE_CUDA_CHECK(cudaEventRecord(r.forked, r.stream));
+    COYOTE_CUDA_CHECK(cudaStreamWaitEvent(r.side, r.forked));
+    struct Scope {
+      bool& flag;
+      explicit Scope(bool& f) : flag(f) { flag = true; }
+      ~Scope() { flag = false; }
+    };
+    {
+      const Scope scope(is_beside_);
+      work();
+    }
+    COYOTE_CUDA_CHECK(cudaEventRecord(r.joined, r.side));
+  }
+  /// What follows waits for all work beside.
+  void meet() noexcept { static_cast<void>(cudaStreamWaitEvent(stream(), resources_->joined)); }
 
   /// Copies bytes of the host's to the device in stream order; the host may change its own when the call returns.
   void upload(const void* host, void* device, std::size_t bytes) {
@@ -193,9 +214,9 @@ class Context<Cuda> : public ContextBase {
 
  private:
   struct Resources {
-    cudaStream_t stream = nullptr;
+    cudaStream_t stream = nullptr, side = nullptr;
     cublasLtHandle_t blas = nullptr;
-    cudaEvent_t sent = nullptr;
+    cudaEvent_t sent = nullptr, forked = nullptr, joined = nullptr;
     cuda::DeviceLimits limits;
     cuda::ProductPlans product_plans;
     cuda::PinnedArray<std::byte> staging;
@@ -231,27 +252,32 @@ class Context<Cuda> : public ContextBase {
       host_slots = cuda::PinnedArray<double>(static_cast<Index>(cuda::Slot::count));
       slots = cuda::DeviceArray<double>(static_cast<Index>(cuda::Slot::count));
       numbers = cuda::DeviceArray<cuda::StepNumbers>(1);
-      COYOTE_CUDA_CHECK(cudaEventCreateWithFlags(&sent, cudaEventDisableTiming));
-      COYOTE_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+      for (cudaEvent_t* event : {&sent, &forked, &joined}) {
+        COYOTE_CUDA_CHECK(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
+      }
+      for (cudaStream_t* made : {&stream, &side}) COYOTE_CUDA_CHECK(cudaStreamCreateWithFlags(made, cudaStreamNonBlocking));
       if (const cublasStatus_t made = cublasLtCreate(&blas); made != CUBLAS_STATUS_SUCCESS) {
-        cudaStreamDestroy(stream);
+        blas = nullptr;
+        release();
         throw Error("Context<Cuda>", "a cuBLASLt handle", words(cublasLtGetStatusString(made)));
       }
     }
     Resources(const Resources&) = delete;
     Resources& operator=(const Resources&) = delete;
-    ~Resources() {
+    ~Resources() { release(); }
+    void release() noexcept {
+      cudaStreamSynchronize(side);
       cudaStreamSynchronize(stream);
-      cublasLtDestroy(blas);
-      cudaEventDestroy(sent);
-      cudaStreamDestroy(stream);
+      if (blas != nullptr) cublasLtDestroy(blas);
+      for (const cudaEvent_t event : {sent, forked, joined}) cudaEventDestroy(event);
+      for (const cudaStream_t made : {side, stream}) cudaStreamDestroy(made);
     }
     cuda::DeviceMemory memory() const { return {stream}; }
   };
 
   std::unique_ptr<Resources> resources_;
   DeviceArena arena_;  // goes before the stream
-  bool fetched_ = false, numbers_on_device_ = false;
+  bool fetched_ = false, numbers_on_device_ = false, is_beside_ = false;
   struct {
     const float* values = nullptr;
     Index size = 0;

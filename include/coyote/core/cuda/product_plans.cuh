@@ -11,7 +11,7 @@ namespace coyote::inline v0::cuda {
 
 /// Everything that cuBLASLt's choice of an algorithm for a product depends on; see operations/cuda/product.cuh.
 struct ProductKey {
-  Index rows, columns, depth, a_stride, b_stride, c_stride;
+  Index rows, columns, depth, a_stride, b_stride, c_stride, added_stride;
   bool a_across, b_across, adds, biased;
   cudaDataType in, out;
   friend bool operator==(const ProductKey&, const ProductKey&) = default;

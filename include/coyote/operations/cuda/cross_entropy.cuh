@@ -190,7 +190,8 @@ inline constexpr Index loss_bytes = Index{128} << 20;
 /// c (=|+=) a b, by cuBLASLt where it can.
 template <class T, class C>
 void product(Context<Cuda>& context, Operand<T> a, Operand<T> b, Rows<C> c, Index depth, bool adds) {
-  if (!suits_blas(a, b, c, depth) || !blas_product<T, C>(context, a, b, nullptr, c, depth, adds)) {
+  if (!suits_blas(a, b, c, depth) ||
+      !blas_product<T, C>(context, a, b, nullptr, c, depth, adds ? Rows<const C>(c) : Rows<const C>())) {
     plain_product<T, T, C>(context, a, b, nullptr, c, depth, adds);
   }
 }

@@ -35,6 +35,23 @@ struct DropoutDraws {
     const auto multiplier = [this](std::uint32_t word) { return word >= threshold ? scale : 0.0f; };
     return {multiplier(bits.x), multiplier(bits.y), multiplier(bits.z), multiplier(bits.w)};
   }
+  /// Multiplies the N elements of a row from a column on.
+  template <int N>
+  __device__ void multiply(std::int32_t row, std::int32_t column, Pack<N>& x) const {
+#pragma unroll
+    for (int q = 0; q < (N + 3) / 4; ++q) {
+      const float4 m = multipliers(static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(column / 4 + q));
+      if constexpr (N == 1) {
+        const int word = column % 4;
+        x[0] *= word == 0 ? m.x : word == 1 ? m.y : word == 2 ? m.z : m.w;
+      } else {
+        x[4 * q] *= m.x;
+        x[4 * q + 1] *= m.y;
+        x[4 * q + 2] *= m.z;
+        x[4 * q + 3] *= m.w;
+      }
+    }
+  }
 };
 
 /// The draws of `rule` in a context's work.
@@ -58,20 +75,7 @@ struct Drop {
   template <int N>
   __device__ Pack<N> operator()(std::int32_t row, std::int32_t column) const {
     Pack<N> result = load<N>(x.row(row) + column);
-    constexpr int quads = (N + 3) / 4;
-#pragma unroll
-    for (int q = 0; q < quads; ++q) {
-      const float4 m = draws.multipliers(static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(column / 4 + q));
-      if constexpr (N == 1) {
-        const int word = column % 4;
-        result[0] *= word == 0 ? m.x : word == 1 ? m.y : word == 2 ? m.z : m.w;
-      } else {
-        result[4 * q] *= m.x;
-        result[4 * q + 1] *= m.y;
-        result[4 * q + 2] *= m.z;
-        result[4 * q + 3] *= m.w;
-      }
-    }
+    draws.multiply(row, column, result);
     return result;
   }
 };

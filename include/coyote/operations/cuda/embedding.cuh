@@ -6,6 +6,7 @@
 #include <span>
 
 #include "coyote/operations/cuda/column_sums.cuh"
+#include "coyote/operations/cuda/dropout.cuh"
 #include "coyote/operations/embedding.hpp"
 
 namespace coyote::inline v0 {
@@ -33,15 +34,24 @@ __global__ void __launch_bounds__(row_threads) scatter_kernel(const Index* rows,
   if (column < x.width && row < x.rows) store<N>(y.row(rows[row]) + column, load<N>(x.row(row) + column));
 }
 
-/// y += table[position of the row in its sequence]
-template <class S>
-struct PositionRow {
+/// What a language model's layers receive: see embed_batch.
+struct EmbeddedRow {
+  const Token* tokens;
+  Rows<const float> table, positions;
   Sequences sequences;
-  Rows<const float> table;
+  DropoutDraws draws;
+  bool drops;
 
   template <int N>
   __device__ Pack<N> operator()(std::int32_t row, std::int32_t column) const {
-    return load<N>(table.row(sequences.position(row)) + column);
+    Pack<N> result = load<N>(table.row(tokens[row]) + column);
+    if (positions.rows > 0) {
+      const Pack<N> more = load<N>(positions.row(sequences.position(row)) + column);
+#pragma unroll
+      for (int i = 0; i < N; ++i) result[i] += more[i];
+    }
+    if (drops) draws.multiply(row, column, result);
+    return result;
   }
 };
 
@@ -52,7 +62,7 @@ struct PositionRow {
 // token. A run inside the chunk is the token's whole gradient; one that reaches over an end of the chunk leaves a partial sum,
 // and a second kernel adds those up, for every token by the chunk in which it begins.
 
-inline constexpr int run_chunk = 32;
+inline constexpr int run_chunk = 16;
 
 template <int Unused = 0>
 __global__ void number_rows_kernel(std::int32_t* numbers, std::int32_t count) {
@@ -81,10 +91,18 @@ __global__ void __launch_bounds__(row_threads)
   if (column >= dy.width || begin >= sorted.count) return;
   const auto first = static_cast<std::int32_t>(begin);
   const std::int32_t last = first + run_chunk < sorted.count ? first + run_chunk : sorted.count;
-  constexpr int together = 8;
+  // Every load of the chunk is under way before the first sum.
+  RawPack<N, S> raw[run_chunk];
+  Token tokens[run_chunk];
+#pragma unroll
+  for (int u = 0; u < run_chunk; ++u) {
+    const std::int32_t place = first + u < last ? first + u : last - 1;
+    tokens[u] = sorted.tokens[place];
+    raw[u] = load_raw<N>(dy.row(sorted.rows[place]) + column);
+  }
   Pack<N> sum = make_pack<N>([](int) { return 0.0f; });
   bool incoming = sorted.continues(first);
-  Token token = sorted.tokens[first];
+  Token token = tokens[0];
   const auto flush = [&] {
     if (incoming) {
       store<N>(sums.row(2 * chunk) + column, sum);
@@ -92,28 +110,18 @@ __global__ void __launch_bounds__(row_threads)
       add_alone<N>(dtable.row(token) + column, sum);
     }
   };
-  for (std::int32_t e = first; e < last; e += together) {
-    RawPack<N, S> raw[together];
-    Token tokens[together];
 #pragma unroll
-    for (int u = 0; u < together; ++u) {
-      const std::int32_t place = e + u < last ? e + u : last - 1;
-      tokens[u] = sorted.tokens[place];
-      raw[u] = load_raw<N>(dy.row(sorted.rows[place]) + column);
-    }
+  for (int u = 0; u < run_chunk; ++u) {
+    if (first + u >= last) break;
+    const Pack<N> values = raw[u].floats();
+    if (tokens[u] != token) {
+      flush();
+      incoming = false;
+      token = tokens[u];
+      sum = values;
+    } else {
 #pragma unroll
-    for (int u = 0; u < together; ++u) {
-      if (e + u >= last) break;
-      const Pack<N> values = raw[u].floats();
-      if (tokens[u] != token) {
-        flush();
-        incoming = false;
-        token = tokens[u];
-        sum = values;
-      } else {
-#pragma unroll
-        for (int i = 0; i < N; ++i) sum[i] += values[i];
-      }
+      for (int i = 0; i < N; ++i) sum[i] += values[i];
     }
   }
   if (!incoming && sorted.continues(last)) {
@@ -123,58 +131,64 @@ __global__ void __launch_bounds__(row_threads)
   }
 }
 
-/// Adds up the runs that reach over chunks' ends: blockIdx.x is a chunk, and its threads' y share what later chunks hold of the
-/// run that goes out of it.
+/// Adds up the runs that reach over chunks' ends. A warp of a block looks at one chunk: if a run begins in it and goes out, the
+/// warp adds up what later chunks hold of it, or leaves that to the whole block if those are many.
 template <int Unused = 0>
-__global__ void __launch_bounds__(row_threads) join_runs_kernel(SortedRows sorted, Rows<const float> sums, Rows<float> dtable) {
-  __shared__ float parts[row_threads / 32][33];
-  const std::int64_t chunk = blockIdx.x;
-  const std::int64_t end = (chunk + 1) * run_chunk;
-  if (end >= sorted.count || !sorted.continues(static_cast<std::int32_t>(end))) return;
-  const Token token = sorted.tokens[end];
+__global__ void __launch_bounds__(1024) join_runs_kernel(SortedRows sorted, Rows<const float> sums, Rows<float> dtable) {
+  __shared__ float parts[32][33];
+  __shared__ std::int32_t ends[32];  // the last chunk of a run that is left to the block, or -1
+  const std::int64_t first = std::int64_t{blockIdx.x} * 32, own = first + threadIdx.y;
+  const Index column = Index{blockIdx.y} * 32 + threadIdx.x;
+  const auto token_at = [&](std::int64_t chunk) { return sorted.tokens[chunk * run_chunk]; };
+  const auto add_up = [&](std::int64_t begin, std::int64_t last, std::int64_t step) {
+    float sum = 0;
+#pragma unroll 8
+    for (std::int64_t other = begin; other <= last; other += step) sum += sums(2 * other, column);
+    return sum;
+  };
   // The run begins in this chunk unless it came in and filled it.
-  if (chunk > 0 && sorted.tokens[chunk * run_chunk - 1] == token) return;
-  // The last chunk that the run reaches into, by bisection over the chunks' first elements.
-  std::int64_t low = chunk + 1, high = (sorted.count - 1) / run_chunk;
-  while (low < high) {
-    const std::int64_t middle = (low + high + 1) / 2;
-    if (sorted.tokens[middle * run_chunk] == token) {
-      low = middle;
-    } else {
-      high = middle - 1;
+  const bool begins = (own + 1) * run_chunk < sorted.count &&
+                      sorted.continues(static_cast<std::int32_t>((own + 1) * run_chunk)) &&
+                      (own == 0 || sorted.tokens[own * run_chunk - 1] != token_at(own + 1));
+  std::int32_t left = -1;
+  if (begins) {
+    const Token token = token_at(own + 1);
+    // The last chunk that the run reaches into, by bisection over the chunks' first elements.
+    std::int64_t low = own + 1, high = (sorted.count - 1) / run_chunk;
+    while (low < high) {
+      const std::int64_t middle = (low + high + 1) / 2;
+      if (token_at(middle) == token) {
+        low = middle;
+      } else {
+        high = middle - 1;
+      }
+    }
+    if (low - own > 32) {
+      left = static_cast<std::int32_t>(low);
+    } else if (column < dtable.width) {
+      dtable(token, column) += sums(2 * own + 1, column) + add_up(own + 1, low, 1);
     }
   }
-  const Index column = Index{blockIdx.y} * 32 + threadIdx.x;
-  float sum = 0;
-  if (column < dtable.width) {
-    if (threadIdx.y == 0) sum = sums(2 * chunk + 1, column);
-#pragma unroll 16
-    for (std::int64_t other = chunk + 1 + threadIdx.y; other <= low; other += row_threads / 32) sum += sums(2 * other, column);
-  }
-  parts[threadIdx.y][threadIdx.x] = sum;
+  if (threadIdx.x == 0) ends[threadIdx.y] = left;
   __syncthreads();
-  if (threadIdx.y != 0 || column >= dtable.width) return;
-  for (int y = 1; y < row_threads / 32; ++y) sum += parts[y][threadIdx.x];
-  dtable(token, column) += sum;
-}
-
-/// Sorts row numbers by token. The arrays live in the caller's frame.
-inline SortedRows sort_rows(Context<Cuda>& context, std::span<const Token> tokens, Index vocabulary) {
-  const auto count = static_cast<std::int32_t>(tokens.size());
-  const Rows<std::int32_t> numbers = context.make<std::int32_t>(1, count), rows = context.make<std::int32_t>(1, count);
-  const Rows<Token> sorted = context.make<Token>(1, count);
-  number_rows_kernel<>
-      <<<static_cast<unsigned>(ceil_div(count, row_threads)), row_threads, 0, context.stream()>>>(numbers.data, count);
-  COYOTE_CUDA_CHECK_LAUNCH("number_rows");
-  const int bits = std::bit_width(static_cast<std::size_t>(vocabulary - 1));
-  std::size_t bytes = 0;
-  const auto sort = [&](void* scratch) {
-    COYOTE_CUDA_CHECK(cub::DeviceRadixSort::SortPairs(scratch, bytes, tokens.data(), sorted.data, numbers.data, rows.data, count,
-                                                      0, bits > 0 ? bits : 1, context.stream()));
-  };
-  sort(nullptr);
-  sort(context.make<unsigned char>(1, static_cast<Index>(bytes)).data);
-  return {sorted.data, rows.data, count};
+  for (unsigned found = __ballot_sync(0xFFFFFFFFu, ends[threadIdx.x] >= 0); found != 0; found &= found - 1) {
+    const int which = __ffs(static_cast<int>(found)) - 1;
+    const std::int64_t chunk = first + which;
+    float sum = 0;
+    if (column < dtable.width) {
+      if (threadIdx.y == 0) sum = sums(2 * chunk + 1, column);
+      sum += add_up(chunk + 1 + threadIdx.y, ends[which], 32);
+    }
+    parts[threadIdx.y][threadIdx.x] = sum;
+    __syncthreads();
+    // Turned over, the 32 sums of a column lie in one warp.
+    float whole = parts[threadIdx.x][threadIdx.y];
+#pragma unroll
+    for (int lanes = 16; lanes > 0; lanes /= 2) whole += __shfl_xor_sync(0xFFFFFFFFu, whole, lanes);
+    const Index place = Index{blockIdx.y} * 32 + threadIdx.y;
+    if (threadIdx.x == 0 && place < dtable.width) dtable(token_at(chunk + 1), place) += whole;
+    __syncthreads();
+  }
 }
 
 }  // namespace cuda::inline COYOTE_CUDA_ARCHITECTURES
@@ -185,32 +199,88 @@ void embed(Context<Cuda>& context, std::span<const Token> tokens, Rows<const flo
   cuda::map_rows(context, cuda::Gather<float, Token>{tokens.data(), table}, Write::overwrite, y, table);
 }
 
-/// dtable[tokens[i]] += dy[i], in the order of rows. Floor: dy once, and the table's touched rows twice.
+/// The rows of a batch in the order of their tokens, which the gradient of an embedding needs: made beside what follows, in
+/// memory of the current frame.
+class DeviceTokenOrder {
+ public:
+  DeviceTokenOrder(Context<Cuda>& context, std::span<const Token> tokens, Index vocabulary) : context_(&context) {
+    const auto count = static_cast<std::int32_t>(tokens.size());
+    const Rows<std::int32_t> numbers = context.make<std::int32_t>(1, count), rows = context.make<std::int32_t>(1, count);
+    const Rows<Token> sorted = context.make<Token>(1, count);
+    rows_ = {sorted.data, rows.data, count};
+    if (count == 0) return;
+    const int bits = std::bit_width(static_cast<std::size_t>(vocabulary - 1));
+    std::size_t bytes = 0;
+    const auto sort = [&](void* scratch) {
+      COYOTE_CUDA_CHECK(cub::DeviceRadixSort::SortPairs(scratch, bytes, tokens.data(), sorted.data, numbers.data, rows.data,
+                                                        count, 0, bits > 0 ? bits : 1, context.stream()));
+    };
+    sort(nullptr);
+    void* scratch = context.make<unsigned char>(1, static_cast<Index>(bytes)).data;
+    is_under_way_ = true;
+    context.beside([&] {
+      cuda::number_rows_kernel<>
+          <<<static_cast<unsigned>(ceil_div(count, cuda::row_threads)), cuda::row_threads, 0, context.stream()>>>(numbers.data,
+                                                                                                                  count);
+      COYOTE_CUDA_CHECK_LAUNCH("number_rows");
+      sort(scratch);
+    });
+  }
+  DeviceTokenOrder(const DeviceTokenOrder&) = delete;
+  DeviceTokenOrder& operator=(const DeviceTokenOrder&) = delete;
+  ~DeviceTokenOrder() {
+    if (is_under_way_) context_->meet();  // before its memory goes to others
+  }
+
+  /// Work given from now on finds it done.
+  const cuda::SortedRows& wait() {
+    if (is_under_way_) context_->meet();
+    is_under_way_ = false;
+    return rows_;
+  }
+
+ private:
+  Context<Cuda>* context_;
+  cuda::SortedRows rows_{};
+  bool is_under_way_ = false;
+};
+
+inline DeviceTokenOrder token_order(Context<Cuda>& context, std::span<const Token> tokens, Index vocabulary) {
+  return {context, tokens, vocabulary};
+}
+
+/// dtable[tokens[i]] += dy[i], in the order of rows; the order is token_order's of the same tokens. Floor: dy once, and
+/// the table's touched rows twice.
 template <class S>
-void embed_backward(Context<Cuda>& context, std::span<const Token> tokens, Rows<const S> dy, Rows<float> dtable) {
+void embed_backward(Context<Cuda>& context, DeviceTokenOrder& tokens_in_order, std::span<const Token>, Rows<const S> dy,
+                    Rows<float> dtable) {
+  const cuda::SortedRows order = tokens_in_order.wait();
   if (dy.empty() || dtable.empty()) return;
   const auto frame = context.frame();
-  const cuda::SortedRows sorted = cuda::sort_rows(context, tokens, dtable.rows);
-  const Index chunks = ceil_div(sorted.count, cuda::run_chunk);
+  const Index chunks = ceil_div(order.count, cuda::run_chunk);
   const Rows<float> sums = context.make<float>(2 * chunks, dy.width);
   cuda::with_packs<S>(
       dy.width,
       [&](auto n) {
         const Index packs = dy.width / n();
         cuda::sum_runs_kernel<n(), S>
-            <<<cuda::row_grid(chunks, packs), cuda::row_block(packs), 0, context.stream()>>>(sorted, dy, dtable, sums);
+            <<<cuda::row_grid(chunks, packs), cuda::row_block(packs), 0, context.stream()>>>(order, dy, dtable, sums);
         COYOTE_CUDA_CHECK_LAUNCH("sum_runs");
       },
       dy, dtable);
-  const dim3 grid(static_cast<unsigned>(chunks), static_cast<unsigned>(ceil_div(dy.width, 32)));
-  cuda::join_runs_kernel<><<<grid, dim3(32, cuda::row_threads / 32), 0, context.stream()>>>(sorted, sums, dtable);
+  const dim3 grid(static_cast<unsigned>(ceil_div(chunks, 32)), static_cast<unsigned>(ceil_div(dy.width, 32)));
+  cuda::join_runs_kernel<><<<grid, dim3(32, 32), 0, context.stream()>>>(order, sums, dtable);
   COYOTE_CUDA_CHECK_LAUNCH("join_runs");
 }
 
-/// y[i] += table[position of row i in its sequence]
+/// y[i] = (table[tokens[i]] + positions[position of row i]) * what dropout's rule makes of it, in one pass; positions may be
+/// absent.
 template <class S>
-void add_positions(Context<Cuda>& context, const Batch& batch, Rows<const float> table, Rows<S> y) {
-  cuda::map_rows(context, cuda::PositionRow<S>{cuda::sequences_of(batch), table}, Write::add, y, table);
+void embed_batch(Context<Cuda>& context, const Batch& batch, Rows<const float> table, Rows<const float> positions,
+                 const DropoutRule& rule, Rows<S> y) {
+  const cuda::EmbeddedRow row{batch.resident_tokens().data(), table,        positions, cuda::sequences_of(batch),
+                              cuda::draws_of(context, rule),  rule.active()};
+  cuda::map_rows(context, row, Write::overwrite, y, table, positions);
 }
 
 /// dtable[position] += dy, summed over sequences

@@ -88,24 +88,26 @@ class RoundedParameters<S, Cuda> {
   Context<Cuda>& context_;
 };
 
-/// y[i, :] = x[i, :] weight + bias. weight [in, out] in float; bias 0, 1 or at least `length` rows. bf16 activations multiply
-/// by the weights rounded to bf16; sums are in float, and float products are exact ones (no TF32).
+/// y[i, :] = x[i, :] weight + bias (+ skip[i, :], unless absent). weight [in, out] in float; bias 0, 1 or at least `length` rows.
+/// bf16 activations multiply by the weights rounded to bf16; sums are in float, and float products are exact ones (no TF32).
 /// 2 rows in out flop; bytes: x, y and the weights. By cuBLASLt, except for narrow or oddly placed matrices.
 template <class S>
 void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const float> bias,
-            Rows<S> y) {
+            Rows<S> y, Rows<const S> skip = {}) {
   using namespace cuda;
   if (y.empty()) return;
   const auto frame = context.frame();
   const bool per_channel = bias.rows == 1;
   bool done = false;
-  if (const Rows<const S> w = in_type<S>(context, weight); suits_blas(Operand<S>::of(x), Operand<S>::of(w), y, x.width)) {
+  if (const Rows<const S> w = in_type<S>(context, weight);
+      suits_blas(Operand<S>::of(x), Operand<S>::of(w), y, x.width) && is_aligned(skip.data, skip.stride)) {
     const S* row = per_channel ? in_type<S>(context, bias).data : nullptr;
-    done = blas_product<S, S>(context, Operand<S>::of(x), Operand<S>::of(w), row, y, x.width, false);
+    done = blas_product<S, S>(context, Operand<S>::of(x), Operand<S>::of(w), row, y, x.width, skip);
   }
   if (!done) {
     plain_product<S, float, S>(context, Operand<S>::of(x), Operand<float>::of(weight), per_channel ? bias.data : nullptr, y,
                                x.width, false);
+    if (skip.rows > 0) assign<S>(context, skip, y, Write::add);
   }
   if (bias.rows > 1) {
     map_rows(context, PositionBiasRow{sequences_of(batch), bias}, Write::add, y, bias);
@@ -124,13 +126,14 @@ void linear_backward(Context<Cuda>& context, const Batch& batch, Rows<const S> x
     const bool adds = write == Write::add;
     const Rows<const S> w = in_type<S>(context, weight);
     const auto a = Operand<S>::of(dy), b = Operand<S>::transposed(w);
-    if (!suits_blas(a, b, dx, dy.width) || !blas_product<S, S>(context, a, b, nullptr, dx, dy.width, adds)) {
+    if (!suits_blas(a, b, dx, dy.width) ||
+        !blas_product<S, S>(context, a, b, nullptr, dx, dy.width, adds ? Rows<const S>(dx) : Rows<const S>())) {
       plain_product<S, float, S>(context, a, Operand<float>::transposed(weight), nullptr, dx, dy.width, adds);
     }
   }
   if (dweight.rows > 0) {
     const auto a = Operand<S>::transposed(x), b = Operand<S>::of(dy);
-    if (!suits_blas(a, b, dweight, dy.rows) || !blas_product<S, float>(context, a, b, nullptr, dweight, dy.rows, true)) {
+    if (!suits_blas(a, b, dweight, dy.rows) || !blas_product<S, float>(context, a, b, nullptr, dweight, dy.rows, dweight)) {
       plain_product<S, S, float>(context, a, b, nullptr, dweight, dy.rows, true);
     }
   }

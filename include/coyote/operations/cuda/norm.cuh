@@ -168,118 +168,138 @@ __global__ void __launch_bounds__(row_threads) normalise_kernel(NormProblem prob
   }
 }
 
-/// dx, and where `partial` has rows also the sums for dscale and dshift: block b's rows into partial.row(b), dscale's in columns
-/// 0 .. width - 1 and dshift's behind. A team's rows are every gridDim.x * teams-th; it reads the next one before it works on
-/// one.
+/// Gradients that a norm's backward pass reads and writes. dx (=|+=) the norm's gradient (+ skip, what else the input receives:
+/// absent, or of dx's shape).
+template <class S>
+struct NormGradients {
+  Rows<const S> dy, skip;
+  Rows<S> dx;
+  Write write;
+  Rows<float> partial;  // [blocks, 2 * width]: each block's sums for dscale, and behind them for dshift; absent if not wanted
+};
+
+/// How many rows a team takes on at once going backward, and how many blocks a multiprocessor has room for then.
+COYOTE_HOST_DEVICE constexpr int rows_together_backward(int n, int packs) {
+  return packs == 0 || packs > 4 || packs * n > 8 ? 1 : 4;
+}
+
+/// A team's rows lie gridDim.x * teams * together apart. All teams of a block make as many turns, so that all threads take part
+/// in every sum.
 template <int N, int Packs, class S>
-__global__ void __launch_bounds__(row_threads, Packs* N <= 8 ? 4 : 2)
+__global__ void __launch_bounds__(row_threads, 2)
     normalise_backward_kernel(NormProblem problem, Rows<const S> x, Rows<const float> scale, Rows<const float> statistics,
-                              Rows<const S> dy, Rows<S> dx, Write write, Rows<float> partial) {
-  __shared__ float shared[4][row_threads / 32];
+                              NormGradients<S> gradients) {
+  constexpr int together = rows_together_backward(N, Packs), kept = Packs > 0 ? Packs : 1;
+  __shared__ float shared[4 * together][row_threads / 32];
   const int lanes = problem.lanes, lane = static_cast<int>(threadIdx.x) % lanes, teams = row_threads / lanes;
-  TeamSums<2> sum_over(shared, lanes);
+  TeamSums<2 * together> sum_over(shared, lanes);
   const auto width = static_cast<std::int32_t>(x.width);
   const auto n = static_cast<float>(width);
   const bool centre = problem.kind == NormKind::layer;
-  // Narrow rows leave their registers to more blocks instead.
-  constexpr bool ahead = Packs * N > 8;
-  constexpr int kept = Packs > 0 ? Packs : 1;
   Pack<N> dscale[kept], dshift[kept], s[kept];
-  RawPack<N, S> values[kept], gradients[kept];
-  float mean = 0, inverse = 0;
-  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * teams;
-  const auto read = [&](std::int64_t wanted) {
-    const std::int64_t row = wanted < x.rows ? wanted : x.rows - 1;
-    mean = statistics(row, 0);
-    inverse = statistics(row, 1);
-    if constexpr (Packs > 0) {
-      for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t column) {
-        values[p] = load_raw<N>(x.row(row) + column);
-        gradients[p] = load_raw<N>(dy.row(row) + column);
-      });
+  RawPack<N, S> values[together][kept], dy[together][kept];
+  float mean[together], inverse[together];
+  const std::int64_t step = static_cast<std::int64_t>(gridDim.x) * teams * together;
+  const auto row_at = [&](std::int64_t wanted) { return wanted < x.rows ? wanted : x.rows - 1; };
+  const auto read = [&](std::int64_t first) {
+#pragma unroll
+    for (int r = 0; r < together; ++r) {
+      const std::int64_t row = row_at(first + r);
+      mean[r] = statistics(row, 0);
+      inverse[r] = statistics(row, 1);
+      if constexpr (Packs > 0) {
+        for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t column) {
+          values[r][p] = load_raw<N>(x.row(row) + column);
+          dy[r][p] = load_raw<N>(gradients.dy.row(row) + column);
+        });
+      }
     }
   };
   for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t column) {
     s[p] = load<N>(scale.data + column);
     dscale[p] = dshift[p] = make_pack<N>([](int) { return 0.0f; });
   });
-  std::int64_t wanted = static_cast<std::int64_t>(blockIdx.x) * teams + threadIdx.x / lanes;
-  if (ahead) read(wanted);
-  // As many turns for all teams of a block, so that all threads take part in every sum.
-  for (std::int64_t turn = static_cast<std::int64_t>(blockIdx.x) * teams; turn < x.rows; turn += step, wanted += step) {
-    const bool real = wanted < x.rows;
-    if (!ahead) read(wanted);
-    float sums[2] = {};  // of g and of g * normed
-    const float mean_now = mean, inverse_now = inverse;
-    const auto finish = [&](std::int32_t column, const Pack<N>& g, const Pack<N>& normed) {
-      Pack<N> result = make_pack<N>([&](int i) { return inverse_now * (g[i] - sums[0] - normed[i] * sums[1]); });
-      S* to = dx.row(wanted) + column;
-      if (write == Write::add) {
-        const Pack<N> before = load<N>(static_cast<const S*>(to));
-#pragma unroll
-        for (int i = 0; i < N; ++i) result[i] += before[i];
-      }
-      store<N>(to, result);
-    };
+  std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) * teams + threadIdx.x / lanes) * together;
+  read(first);
+  for (std::int64_t turn = static_cast<std::int64_t>(blockIdx.x) * teams * together; turn < x.rows; turn += step, first += step) {
+    float sums[2 * together] = {};  // of each row's g, and of its g * normed
     const auto average = [&] {
       sum_over(sums);
-      sums[0] = centre ? sums[0] / n : 0.0f;
-      sums[1] /= n;
+#pragma unroll
+      for (int r = 0; r < together; ++r) {
+        sums[2 * r] = centre ? sums[2 * r] / n : 0.0f;
+        sums[2 * r + 1] /= n;
+      }
+    };
+    const auto finish = [&](int r, std::int32_t column, const Pack<N>& g, const Pack<N>& normed) {
+      Pack<N> result = make_pack<N>([&](int i) { return inverse[r] * (g[i] - sums[2 * r] - normed[i] * sums[2 * r + 1]); });
+      S* to = gradients.dx.row(first + r) + column;
+      const auto include = [&](const S* more) {
+        const Pack<N> values_there = load<N>(more);
+#pragma unroll
+        for (int i = 0; i < N; ++i) result[i] += values_there[i];
+      };
+      if (gradients.skip.rows > 0) include(gradients.skip.row(first + r) + column);
+      if (gradients.write == Write::add) include(to);
+      store<N>(to, result);
+    };
+    const auto writes = [&](int r) { return first + r < x.rows && gradients.write != Write::none; };
+    const auto normed_of = [&](int r, const Pack<N>& value) {
+      return make_pack<N>([&](int i) { return (value[i] - mean[r]) * inverse[r]; });
+    };
+    const auto scaled = [&](const Pack<N>& g, const Pack<N>& factor) {
+      return make_pack<N>([&](int i) { return g[i] * factor[i]; });
     };
     if constexpr (Packs > 0) {
-      Pack<N> g[Packs], normed[Packs];
-      for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t) {
-        g[p] = gradients[p].floats();
-        normed[p] = values[p].floats();
 #pragma unroll
-        for (int i = 0; i < N; ++i) {
-          normed[p][i] = (normed[p][i] - mean_now) * inverse_now;
-          if (real) {
-            dscale[p][i] = fmaf(g[p][i], normed[p][i], dscale[p][i]);
-            dshift[p][i] += g[p][i];
+      for (int r = 0; r < together; ++r) {
+        for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t) {
+          const Pack<N> g = dy[r][p].floats(), normed = normed_of(r, values[r][p].floats()), gs = scaled(g, s[p]);
+#pragma unroll
+          for (int i = 0; i < N; ++i) {
+            if (first + r < x.rows) {
+              dscale[p][i] = fmaf(g[i], normed[i], dscale[p][i]);
+              dshift[p][i] += g[i];
+            }
+            sums[2 * r] += gs[i];
+            sums[2 * r + 1] = fmaf(gs[i], normed[i], sums[2 * r + 1]);
           }
-          g[p][i] *= s[p][i];
-          sums[0] += g[p][i];
-          sums[1] = fmaf(g[p][i], normed[p][i], sums[1]);
-        }
-      });
-      if (ahead && turn + step < x.rows) read(wanted + step);
+        });
+      }
       average();
-      if (real && write != Write::none) {
-        for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t column) { finish(column, g[p], normed[p]); });
+#pragma unroll
+      for (int r = 0; r < together; ++r) {
+        if (!writes(r)) continue;
+        for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t column) {
+          finish(r, column, scaled(dy[r][p].floats(), s[p]), normed_of(r, values[r][p].floats()));
+        });
       }
     } else {
-      const std::int64_t row = real ? wanted : x.rows - 1;
-      const auto at = [&](std::int32_t column, Pack<N>& g, Pack<N>& normed) {
-        const Pack<N> factor = load<N>(scale.data + column);
-        g = load<N>(dy.row(row) + column);
-        normed = load<N>(x.row(row) + column);
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-          normed[i] = (normed[i] - mean_now) * inverse_now;
-          g[i] *= factor[i];
+      const std::int64_t row = row_at(first);
+      const auto for_all = [&](auto&& f) {
+        for (std::int32_t column = lane * N; column < width; column += lanes * N) {
+          f(column, scaled(load<N>(gradients.dy.row(row) + column), load<N>(scale.data + column)),
+            normed_of(0, load<N>(x.row(row) + column)));
         }
       };
-      Pack<N> g, normed;
-      for (std::int32_t column = lane * N; column < width; column += lanes * N) {
-        at(column, g, normed);
+      for_all([&](std::int32_t, const Pack<N>& g, const Pack<N>& normed) {
 #pragma unroll
         for (int i = 0; i < N; ++i) {
           sums[0] += g[i];
           sums[1] = fmaf(g[i], normed[i], sums[1]);
         }
-      }
+      });
       average();
-      for (std::int32_t column = lane * N; real && write != Write::none && column < width; column += lanes * N) {
-        at(column, g, normed);
-        finish(column, g, normed);
+      if (writes(0)) {
+        for_all([&](std::int32_t column, const Pack<N>& g, const Pack<N>& normed) { finish(0, column, g, normed); });
       }
     }
+    if (turn + step < x.rows) read(first + step);
   }
   if constexpr (Packs > 0) {
-    if (partial.rows == 0) return;
-    // First the teams of a warp, then the warps, or wider teams, one after the other.
-    extern __shared__ float totals[];
+    if (gradients.partial.rows == 0) return;
+    // First the teams of a warp, then the warps, or wider teams, each of which has a line of shared memory.
+    extern __shared__ float lines[];
 #pragma unroll
     for (int p = 0; p < Packs; ++p) {
 #pragma unroll
@@ -290,21 +310,22 @@ __global__ void __launch_bounds__(row_threads, Packs* N <= 8 ? 4 : 2)
         }
       }
     }
-    const int group = lanes < 32 ? 32 : lanes, mine = static_cast<int>(threadIdx.x) / group;
-    for (int turn = 0; turn < row_threads / group; ++turn) {
-      if (mine == turn && static_cast<int>(threadIdx.x) % group < lanes) {
-        for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t column) {
+    const int group = lanes < 32 ? 32 : lanes;
+    float* line = lines + static_cast<int>(threadIdx.x) / group * 2 * width;
+    if (static_cast<int>(threadIdx.x) % group < lanes) {
+      for_each_pack<N, Packs>(lane, lanes, width, [&](int p, std::int32_t column) {
 #pragma unroll
-          for (int i = 0; i < N; ++i) {
-            totals[column + i] = (turn == 0 ? 0.0f : totals[column + i]) + dscale[p][i];
-            totals[width + column + i] = (turn == 0 ? 0.0f : totals[width + column + i]) + dshift[p][i];
-          }
-        });
-      }
-      __syncthreads();
+        for (int i = 0; i < N; ++i) {
+          line[column + i] = dscale[p][i];
+          line[width + column + i] = dshift[p][i];
+        }
+      });
     }
+    __syncthreads();
     for (std::int32_t c = static_cast<std::int32_t>(threadIdx.x); c < 2 * width; c += row_threads) {
-      partial(blockIdx.x, c) = totals[c];
+      float total = lines[c];
+      for (int g = 1; g < row_threads / group; ++g) total += lines[g * 2 * width + c];
+      gradients.partial(blockIdx.x, c) = total;
     }
   }
 }
@@ -367,12 +388,12 @@ void normalise(Context<Cuda>& context, NormKind kind, float epsilon, Rows<const 
 }
 
 /// Gradients of normalise: with n = (x - mean) * inverse and g = dy * scale,
-/// dx = inverse * (g - [layer: mean(g)] - n * mean(g * n)); dscale += sum dy * n; dshift += sum dy. One pass over x and dy makes
-/// dx and, block by block, the sums over rows. Floor: x, dy and dx once.
+/// dx (=|+=) inverse * (g - [layer: mean(g)] - n * mean(g * n)) (+ skip, unless absent); dscale += sum dy * n; dshift += sum dy.
+/// One pass over x and dy makes dx and, block by block, the sums over rows. Floor: x, dy and dx once.
 template <class S>
 void normalise_backward(Context<Cuda>& context, NormKind kind, Rows<const S> x, Rows<const float> scale,
                         Rows<const float> statistics, Rows<const S> dy, Rows<S> dx, Write write, Rows<float> dscale,
-                        Rows<float> dshift) {
+                        Rows<float> dshift, Rows<const S> skip = {}) {
   if (x.empty() || (write == Write::none && dscale.rows == 0)) return;
   cuda::with_row_team<S>(
       x.width,
@@ -380,12 +401,14 @@ void normalise_backward(Context<Cuda>& context, NormKind kind, Rows<const S> x, 
         constexpr int N = n(), Packs = packs();
         const auto frame = context.frame();
         const bool sums = Packs > 0 && dscale.rows > 0;
-        const Index wanted = ceil_div(x.rows, cuda::row_threads / team.lanes);
-        const Index blocks = sums ? std::min(wanted, cuda::most_partial_rows) : wanted;
+        const int rows = cuda::row_threads / team.lanes * cuda::rows_together_backward(N, Packs);
+        const Index wanted = ceil_div(x.rows, rows), resident = 2 * context.limits().multiprocessors;
+        const Index blocks = sums ? std::min(wanted, resident) : wanted;
         const Rows<float> partial = sums ? context.make<float>(blocks, 2 * x.width) : Rows<float>();
+        const Index lines = cuda::row_threads / std::max(team.lanes, 32);
         cuda::normalise_backward_kernel<N, Packs, S>
-            <<<static_cast<unsigned>(blocks), cuda::row_threads, static_cast<std::size_t>(partial.width) * sizeof(float),
-               context.stream()>>>({kind, 0.0f, team.lanes}, x, scale, statistics, dy, dx, write, partial);
+            <<<static_cast<unsigned>(blocks), cuda::row_threads, static_cast<std::size_t>(lines * partial.width) * sizeof(float),
+               context.stream()>>>({kind, 0.0f, team.lanes}, x, scale, statistics, {dy, skip, dx, write, partial});
         COYOTE_CUDA_CHECK_LAUNCH("normalise_backward");
         if (sums) {
           cuda::add_column_sums(context, partial, dscale, dshift);
@@ -396,7 +419,7 @@ void normalise_backward(Context<Cuda>& context, NormKind kind, Rows<const S> x, 
           }
         }
       },
-      x, dy, dx, scale);
+      x, dy, dx, scale, skip);
 }
 
 }  // namespace coyote::inline v0

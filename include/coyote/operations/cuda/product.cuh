@@ -4,6 +4,7 @@
 #include <cublasLt.h>
 
 #include <cstdint>
+#include <type_traits>
 
 #include "coyote/core/cuda/context.cuh"
 
@@ -105,28 +106,32 @@ class ProductCall {
     layout(&b, key.in, key.b_across ? key.columns : key.depth, key.b_across ? key.depth : key.columns, key.b_stride);
     layout(&a, key.in, key.a_across ? key.depth : key.rows, key.a_across ? key.rows : key.depth, key.a_stride);
     layout(&c, key.out, key.columns, key.rows, key.c_stride);
+    layout(&added, key.out, key.columns, key.rows, key.added_stride);
     if (key.biased) set(CUBLASLT_MATMUL_DESC_EPILOGUE, CUBLASLT_EPILOGUE_BIAS);
   }
   ProductCall(const ProductCall&) = delete;
   ProductCall& operator=(const ProductCall&) = delete;
   ~ProductCall() {
-    for (const cublasLtMatrixLayout_t m : {a, b, c}) {
+    for (const cublasLtMatrixLayout_t m : {a, b, c, added}) {
       if (m != nullptr) cublasLtMatrixLayoutDestroy(m);
     }
     if (operation != nullptr) cublasLtMatmulDescDestroy(operation);
   }
 
   cublasLtMatmulDesc_t operation = nullptr;
-  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr;
+  cublasLtMatrixLayout_t a = nullptr, b = nullptr, c = nullptr, added = nullptr;
 };
 
 inline constexpr std::size_t product_workspace = std::size_t{32} << 20;
 
-/// c (=|+=) a b (+ bias, a row in c's type) by cuBLASLt; false when it has no algorithm for such operands. All data and strides
-/// on boundaries of 16 bytes. Products in float are exact ones, not TF32.
+/// c = a b (+ bias, a row in c's type) (+ added, absent or of c's shape, or c itself) by cuBLASLt; false when it has no algorithm
+/// for such operands. All data and strides on boundaries of 16 bytes. Products in float are exact ones, not TF32.
 template <class T, class C>
-bool blas_product(Context<Cuda>& context, Operand<T> a, Operand<T> b, const C* bias, Rows<C> c, Index depth, bool adds) {
-  const ProductKey key{c.rows,        c.width,       depth, a.stride(),      b.stride(),   c.stride,
+bool blas_product(Context<Cuda>& context, Operand<T> a, Operand<T> b, const C* bias, Rows<C> c, Index depth,
+                  std::type_identity_t<Rows<const C>> added) {
+  const bool adds = added.rows > 0;
+  if (!adds) added = c;
+  const ProductKey key{c.rows,        c.width,       depth, a.stride(),      b.stride(),   c.stride,    added.stride,
                        a.across == 1, b.across == 1, adds,  bias != nullptr, blas_type<T>, blas_type<C>};
   const ProductCall call(key);
   if (bias != nullptr) {
@@ -145,8 +150,8 @@ bool blas_product(Context<Cuda>& context, Operand<T> a, Operand<T> b, const C* b
     }
     cublasLtMatmulHeuristicResult_t result{};
     int count = 0;
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(context.blas(), call.operation, call.b, call.a, call.c, call.c,
-                                                                 preference, 1, &result, &count);
+    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(context.blas(), call.operation, call.b, call.a, call.added,
+                                                                 call.c, preference, 1, &result, &count);
     cublasLtMatmulPreferenceDestroy(preference);
     found = result.algo;
     return status == CUBLAS_STATUS_SUCCESS && count > 0;
@@ -155,8 +160,8 @@ bool blas_product(Context<Cuda>& context, Operand<T> a, Operand<T> b, const C* b
   const auto frame = context.frame();
   std::byte* workspace = context.make<std::byte>(1, product_workspace).data;
   const float one = 1, add = adds ? 1.0f : 0.0f;
-  check_blas(cublasLtMatmul(context.blas(), call.operation, &one, b.data, call.b, a.data, call.a, &add, c.data, call.c, c.data,
-                            call.c, algorithm, workspace, product_workspace, context.stream()),
+  check_blas(cublasLtMatmul(context.blas(), call.operation, &one, b.data, call.b, a.data, call.a, &add, added.data, call.added,
+                            c.data, call.c, algorithm, workspace, product_workspace, context.stream()),
              "cublasLtMatmul");
   return true;
 }

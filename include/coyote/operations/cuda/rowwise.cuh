@@ -151,6 +151,10 @@ void map_elements(Context<Cuda>& context, F f, Write write, Rows<S> y, Rows<cons
 struct Same {
   __device__ float operator()(float x) const { return x; }
 };
+struct Plus {
+  float number;
+  __device__ float operator()(float x) const { return x + number; }
+};
 struct Product {
   __device__ float operator()(float a, float b) const { return a * b; }
 };
@@ -182,6 +186,12 @@ void clear(Context<Cuda>& context, Rows<S> y) {
 template <class S>
 void assign(Context<Cuda>& context, Rows<const S> x, Rows<S> y, Write write) {
   cuda::map_elements(context, cuda::Same{}, write, y, x);
+}
+
+/// y += number, elementwise
+template <class S>
+void add_number(Context<Cuda>& context, parameter_t<S> number, Rows<S> y) {
+  cuda::map_elements(context, cuda::Plus{number}, Write::overwrite, y, Rows<const S>(y));
 }
 
 /// y (=|+=) a * b, elementwise
