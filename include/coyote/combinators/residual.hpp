@@ -46,8 +46,12 @@ class Layer<Residual<A>, Backend, S> {
   constexpr Index output_width() const { return inner_.output_width(); }
   constexpr const Inner& inner() const { return inner_; }
 
-  constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
-    detail::forward_onto<Inner, Context<Backend>, S>(inner_, context, batch, u, y, saved, u);
+  /// `skip`, if it is there, is added to the output: a residual around this one.
+  constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved,
+                         Rows<const S> skip = {}) const {
+    if (skip.rows == 0) return detail::forward_onto<Inner, Context<Backend>, S>(inner_, context, batch, u, y, saved, u);
+    inner_.forward(context, batch, u, y, saved);
+    accumulate<S>(context, u, skip, y);
   }
   constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
                           Saved& saved) const {

@@ -230,6 +230,11 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     check("LanguageModel, token ", batch.tokens);
   }
   void check(const char* what, std::span<const Token> tokens) const {
+    // The sign of t or of last - t says whether one is out of range: one pass in SIMD, and only then a search.
+    const auto last = static_cast<std::uint32_t>(options_.vocabulary - 1);
+    std::uint32_t signs = 0;
+    for (const Token token : tokens) signs |= static_cast<std::uint32_t>(token) | (last - static_cast<std::uint32_t>(token));
+    if (signs >> 31 == 0) return;
     for (std::size_t i = 0; i < tokens.size(); ++i) {
       if (tokens[i] < 0 || tokens[i] >= options_.vocabulary) {
         throw Error(words(what, i), words("a token in 0 .. ", options_.vocabulary - 1), words(tokens[i]));

@@ -96,6 +96,14 @@ constexpr void add(C& context, Rows<const S> a, Rows<const S> b, Rows<S> y) {
   });
 }
 
+/// y += a + b
+template <class S, RowContext C>
+constexpr void accumulate(C& context, Rows<const S> a, Rows<const S> b, Rows<S> y) {
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    for (Index c = 0; c < y.width; ++c) y(i, c) += a(i, c) + b(i, c);
+  });
+}
+
 /// y += number, elementwise
 template <class S, RowContext C>
 constexpr void add_number(C& context, parameter_t<S> number, Rows<S> y) {

@@ -169,16 +169,23 @@ class Context<Cuda> : public ContextBase {
 
   /// The place of a number that an operation is about to work out.
   cuda::Result value(cuda::Slot slot) {
-    fetched_ = false;
+    fetched_ = coming_ = false;
     return {*this, slot};
   }
+  /// Sends all these numbers to the host, behind the work so far.
+  void send_values() {
+    COYOTE_CUDA_CHECK(cudaMemcpyAsync(resources_->host_slots.data(), resources_->slots.data(), resources_->slots.bytes(),
+                                      cudaMemcpyDeviceToHost, stream()));
+    expect_values();
+  }
+  /// Says that the work so far, a graph's, has sent them.
+  void expect_values() { coming_ = true; }
   double* slot(cuda::Slot slot) { return resources_->slots.data() + static_cast<int>(slot); }
   double fetch(cuda::Slot slot) {
     if (!fetched_) {
-      auto& host = resources_->host_slots;
-      COYOTE_CUDA_CHECK(
-          cudaMemcpyAsync(host.data(), resources_->slots.data(), resources_->slots.bytes(), cudaMemcpyDeviceToHost, stream()));
+      if (!coming_) send_values();
       synchronise();
+      coming_ = false;
       fetched_ = true;
     }
     return resources_->host_slots[static_cast<int>(slot)];
@@ -192,7 +199,7 @@ class Context<Cuda> : public ContextBase {
   void send_numbers(const cuda::StepNumbers& numbers) {
     upload(&numbers, resources_->numbers.data(), sizeof(numbers));
     numbers_on_device_ = true;
-    fetched_ = false;
+    fetched_ = coming_ = false;
   }
   void forget_numbers() { numbers_on_device_ = false; }
 
@@ -277,7 +284,7 @@ class Context<Cuda> : public ContextBase {
 
   std::unique_ptr<Resources> resources_;
   DeviceArena arena_;  // goes before the stream
-  bool fetched_ = false, numbers_on_device_ = false, is_beside_ = false;
+  bool fetched_ = false, coming_ = false, numbers_on_device_ = false, is_beside_ = false;
   struct {
     const float* values = nullptr;
     Index size = 0;

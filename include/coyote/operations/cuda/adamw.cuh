@@ -19,7 +19,9 @@ inline namespace COYOTE_CUDA_ARCHITECTURES {
 
 template <class T>
 __global__ void __launch_bounds__(256) square_parts_kernel(const T* x, Index count, double* parts) {
+  follow();
   double sum = 0;
+#pragma unroll 8
   for (Index i = Index{blockIdx.x} * 256 + threadIdx.x; i < count; i += Index{gridDim.x} * 256) {
     sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
   }
@@ -33,6 +35,7 @@ template <class T>
 __global__ void __launch_bounds__(256)
     adamw_kernel(AdamWNumbers n, const StepNumbers* device_numbers, double clip, const double* loss, const double* squares,
                  bool decays, Index count, const T* gradients, T* values, T* first, T* second) {
+  follow();
   __shared__ float shared[5];
   __shared__ bool finite;
   if (threadIdx.x == 0) {
@@ -79,12 +82,11 @@ inline cuda::Result sum_of_squares(Context<Cuda>& context, const cuda::DeviceArr
   const auto frame = context.frame();
   const Index blocks = std::clamp<Index>(ceil_div(values.size(), 4096), 1, 1024);
   double* parts = context.make<double>(1, blocks).data;
-  cuda::square_parts_kernel<float>
-      <<<static_cast<unsigned>(blocks), 256, 0, context.stream()>>>(values.data(), values.size(), parts);
-  COYOTE_CUDA_CHECK_LAUNCH("square_parts");
+  cuda::launch_following(context, &cuda::square_parts_kernel<float>, "launch of square_parts", static_cast<unsigned>(blocks), 256,
+                         0, values.data(), values.size(), parts);
   const cuda::Result sum = context.value(cuda::Slot::squares);
-  cuda::add_parts_kernel<double><<<1, 256, 0, context.stream()>>>(parts, blocks, 1.0, sum.data());
-  COYOTE_CUDA_CHECK_LAUNCH("add_parts");
+  cuda::launch_following(context, &cuda::add_parts_kernel<double>, "launch of add_parts", 1, 256, 0, parts, blocks, 1.0,
+                         sum.data());
   return sum;
 }
 
@@ -101,10 +103,10 @@ inline void adamw(Context<Cuda>& context, const AdamWOptions& options, double ra
     while (next < segments.size() && (options.decay_everything || segments[next].decays) == decays) ++next;
     const Index begin = segments[s].begin, end = next < segments.size() ? segments[next].begin : store.values().size();
     if (end > begin) {
-      cuda::adamw_kernel<float><<<static_cast<unsigned>(ceil_div(end - begin, 1024)), 256, 0, context.stream()>>>(
-          numbers, context.device_numbers(), clip, loss.data(), squares.data(), decays, end - begin,
-          store.gradients().data() + begin, store.values().data() + begin, first.data() + begin, second.data() + begin);
-      COYOTE_CUDA_CHECK_LAUNCH("adamw");
+      cuda::launch_following(context, &cuda::adamw_kernel<float>, "launch of adamw",
+                             static_cast<unsigned>(ceil_div(end - begin, 1024)), 256, 0, numbers, context.device_numbers(), clip,
+                             loss.data(), squares.data(), decays, end - begin, store.gradients().data() + begin,
+                             store.values().data() + begin, first.data() + begin, second.data() + begin);
     }
     s = next;
   }

@@ -16,6 +16,7 @@ inline constexpr Index most_partial_rows = 528;
 template <int Unused = 0>
 __global__ void __launch_bounds__(1024)
     add_column_sums_kernel(Rows<const float> partial, Rows<float> first, Rows<float> second, Index columns) {
+  follow();
   __shared__ float sums[32][33];
   const Index column = Index{blockIdx.x} * 32 + threadIdx.x;
   float sum = 0;
@@ -40,13 +41,14 @@ inline void add_column_sums(Context<Cuda>& context, Rows<const float> partial, R
   const Index columns = first.rows * first.width + second.rows * second.width;
   if (columns == 0) return;
   const dim3 grid(static_cast<unsigned>(ceil_div(columns, 32)));
-  add_column_sums_kernel<><<<grid, dim3(32, 32), 0, context.stream()>>>(partial, first, second, columns);
-  COYOTE_CUDA_CHECK_LAUNCH("add_column_sums");
+  launch_following(context, &add_column_sums_kernel<>, "launch of add_column_sums", grid, dim3(32, 32), 0, partial, first, second,
+                   columns);
 }
 
 /// partial(block, c) = sum of f over the rows of the block: blockIdx.y * blockDim.y + threadIdx.y and every so many further.
 template <int N, class F>
 __global__ void __launch_bounds__(row_threads) sum_rows_kernel(std::int32_t rows, F f, Rows<float> partial) {
+  follow();
   constexpr int together = N >= 8 ? 2 : 4;
   __shared__ float sums[row_threads][N + 1];
   const auto column = static_cast<std::int32_t>((blockIdx.x * blockDim.x + threadIdx.x) * N);
@@ -96,8 +98,7 @@ void sum_rows(Context<Cuda>& context, Index rows, const F& f, Rows<float> target
         const Index partial_rows = std::clamp<Index>(blocks, 1, std::max<Index>(1, most_partial_rows / columns));
         const Rows<float> partial = context.make<float>(partial_rows, target.width);
         const dim3 grid(static_cast<unsigned>(columns), static_cast<unsigned>(partial_rows));
-        sum_rows_kernel<N><<<grid, block, 0, context.stream()>>>(static_cast<std::int32_t>(rows), f, partial);
-        COYOTE_CUDA_CHECK_LAUNCH("sum_rows");
+        launch_following(context, &sum_rows_kernel<N, F>, "launch of sum_rows", grid, block, 0, rows, f, partial);
         add_column_sums(context, partial, target);
       },
       views...);
@@ -107,6 +108,7 @@ void sum_rows(Context<Cuda>& context, Index rows, const F& f, Rows<float> target
 template <int N, class F>
 __global__ void __launch_bounds__(row_threads)
     sum_positions_kernel(Sequences sequences, std::int32_t chunk, std::int32_t width, F f, Rows<float> partial) {
+  follow();
   const auto column = static_cast<std::int32_t>((blockIdx.y * blockDim.x + threadIdx.x) * N);
   const auto position = static_cast<std::int32_t>(blockIdx.x * blockDim.y + threadIdx.y);
   if (column >= width || position >= sequences.length) return;
@@ -139,9 +141,8 @@ void sum_positions(Context<Cuda>& context, const Batch& batch, const F& f, Rows<
         const Rows<float> partial = context.make<float>(chunks, batch.length * width);
         dim3 grid = row_grid(batch.length, packs);
         grid.z = static_cast<unsigned>(chunks);
-        sum_positions_kernel<n()><<<grid, row_block(packs), 0, context.stream()>>>(sequences_of(batch), chunk,
-                                                                                   static_cast<std::int32_t>(width), f, partial);
-        COYOTE_CUDA_CHECK_LAUNCH("sum_positions");
+        launch_following(context, &sum_positions_kernel<n(), F>, "launch of sum_positions", grid, row_block(packs), 0,
+                         sequences_of(batch), chunk, width, f, partial);
         add_column_sums(context, partial, target.slice(0, batch.length));
       },
       views...);

@@ -176,6 +176,7 @@ __global__ void __launch_bounds__(256) held_row_losses_kernel(const float* score
 /// *to = how many of predicted[i] are labels[i]
 template <class T>
 __global__ void __launch_bounds__(1024) count_equal_kernel(const T* predicted, const T* labels, Index count, double* to) {
+  follow();
   int equal = 0;
   for (Index i = threadIdx.x; i < count; i += 1024) equal += predicted[i] == labels[i] ? 1 : 0;
   equal = block_sum<1024>(equal);
@@ -279,9 +280,8 @@ cuda::Result cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<co
 /// How many of predicted[i] are labels[i]; both spans lie on the device.
 inline cuda::Result count_equal(Context<Cuda>& context, std::span<const Token> predicted, std::span<const Token> labels) {
   const cuda::Result right = context.value(cuda::Slot::right);
-  cuda::count_equal_kernel<Token>
-      <<<1, 1024, 0, context.stream()>>>(predicted.data(), labels.data(), static_cast<Index>(labels.size()), right.data());
-  COYOTE_CUDA_CHECK_LAUNCH("count_equal");
+  cuda::launch_following(context, &cuda::count_equal_kernel<Token>, "launch of count_equal", 1, 1024, 0, predicted.data(),
+                         labels.data(), static_cast<Index>(labels.size()), right.data());
   return right;
 }
 

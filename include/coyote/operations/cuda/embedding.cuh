@@ -29,6 +29,7 @@ struct Gather {
 
 template <int N, class S>
 __global__ void __launch_bounds__(row_threads) scatter_kernel(const Index* rows, Rows<const S> x, Rows<S> y) {
+  follow();
   const Index column = Index{blockIdx.y * blockDim.x + threadIdx.x} * N;
   const Index row = Index{blockIdx.x} * blockDim.y + threadIdx.y;
   if (column < x.width && row < x.rows) store<N>(y.row(rows[row]) + column, load<N>(x.row(row) + column));
@@ -135,6 +136,7 @@ __global__ void __launch_bounds__(row_threads)
 /// warp adds up what later chunks hold of it, or leaves that to the whole block if those are many.
 template <int Unused = 0>
 __global__ void __launch_bounds__(1024) join_runs_kernel(SortedRows sorted, Rows<const float> sums, Rows<float> dtable) {
+  follow();
   __shared__ float parts[32][33];
   __shared__ std::int32_t ends[32];  // the last chunk of a run that is left to the block, or -1
   const std::int64_t first = std::int64_t{blockIdx.x} * 32, own = first + threadIdx.y;
@@ -153,15 +155,15 @@ __global__ void __launch_bounds__(1024) join_runs_kernel(SortedRows sorted, Rows
   std::int32_t left = -1;
   if (begins) {
     const Token token = token_at(own + 1);
-    // The last chunk that the run reaches into, by bisection over the chunks' first elements.
+    // The last chunk that the run reaches into: the warp looks at the first elements of 32 chunks, then between two of them.
     std::int64_t low = own + 1, high = (sorted.count - 1) / run_chunk;
-    while (low < high) {
-      const std::int64_t middle = (low + high + 1) / 2;
-      if (token_at(middle) == token) {
-        low = middle;
-      } else {
-        high = middle - 1;
-      }
+    for (std::int64_t reach = 1; low < high;) {
+      const std::int64_t probe = low + reach * (threadIdx.x + 1);
+      const unsigned inside = __ballot_sync(0xFFFFFFFFu, probe <= high && token_at(probe <= high ? probe : high) == token);
+      const int hits = __popc(inside);  // a run has no gaps: these are the first ones
+      low += reach * hits;
+      if (hits < 32) high = low + reach - 1 < high ? low + reach - 1 : high;
+      reach = hits == 32 ? reach * 32 : reach / 32 > 0 ? reach / 32 : 1;
     }
     if (low - own > 32) {
       left = static_cast<std::int32_t>(low);
@@ -263,14 +265,14 @@ void embed_backward(Context<Cuda>& context, DeviceTokenOrder& tokens_in_order, s
       dy.width,
       [&](auto n) {
         const Index packs = dy.width / n();
+        // It comes after two streams meet, so it does not start early.
         cuda::sum_runs_kernel<n(), S>
             <<<cuda::row_grid(chunks, packs), cuda::row_block(packs), 0, context.stream()>>>(order, dy, dtable, sums);
         COYOTE_CUDA_CHECK_LAUNCH("sum_runs");
       },
       dy, dtable);
   const dim3 grid(static_cast<unsigned>(ceil_div(chunks, 32)), static_cast<unsigned>(ceil_div(dy.width, 32)));
-  cuda::join_runs_kernel<><<<grid, dim3(32, 32), 0, context.stream()>>>(order, sums, dtable);
-  COYOTE_CUDA_CHECK_LAUNCH("join_runs");
+  cuda::launch_following(context, &cuda::join_runs_kernel<>, "launch of join_runs", grid, dim3(32, 32), 0, order, sums, dtable);
 }
 
 /// y[i] = (table[tokens[i]] + positions[position of row i]) * what dropout's rule makes of it, in one pass; positions may be
@@ -304,9 +306,8 @@ void scatter(Context<Cuda>& context, std::span<const Index> rows, Rows<const S> 
       x.width,
       [&](auto n) {
         const Index packs = x.width / n();
-        cuda::scatter_kernel<n(), S>
-            <<<cuda::row_grid(x.rows, packs), cuda::row_block(packs), 0, context.stream()>>>(rows.data(), x, y);
-        COYOTE_CUDA_CHECK_LAUNCH("scatter");
+        cuda::launch_following(context, &cuda::scatter_kernel<n(), S>, "launch of scatter", cuda::row_grid(x.rows, packs),
+                               cuda::row_block(packs), 0, rows.data(), x, y);
       },
       x, y);
 }

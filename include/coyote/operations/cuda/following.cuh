@@ -14,20 +14,20 @@ __device__ inline void follow() {
   asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
 #endif
 }
-/// Launches a kernel that calls `follow`.
+/// Launches a kernel that calls `follow`, with `bytes` of shared memory.
 template <class... Parameters, class... Arguments>
-void launch_following(void (*kernel)(Parameters...), const char* name, dim3 blocks, int threads, int bytes, cudaStream_t stream,
-                      const Arguments&... arguments) {
+void launch_following(const Context<Cuda>& context, void (*kernel)(Parameters...), const char* name, dim3 blocks, dim3 threads,
+                      std::size_t bytes, const Arguments&... arguments) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = blocks;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
-  config.dynamicSmemBytes = static_cast<std::size_t>(bytes);
-  config.stream = stream;
+  config.blockDim = threads;
+  config.dynamicSmemBytes = bytes;
+  config.stream = context.stream();
   config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.numAttrs = context.limits().major >= 9 ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name, __FILE__, __LINE__);
 }
 

@@ -81,6 +81,7 @@ COYOTE_HOST_DEVICE constexpr int rows_together(int n, int packs) { return packs 
 template <int N, int Packs, class S>
 __global__ void __launch_bounds__(row_threads) normalise_kernel(NormProblem problem, Rows<const S> x, Rows<const float> scale,
                                                                 Rows<const float> shift, Rows<S> y, Rows<float> statistics) {
+  follow();
   constexpr int together = rows_together(N, Packs);
   __shared__ float shared[2 * together][row_threads / 32];
   const int lanes = problem.lanes, lane = static_cast<int>(threadIdx.x) % lanes;
@@ -189,6 +190,7 @@ template <int N, int Packs, class S>
 __global__ void __launch_bounds__(row_threads, 2)
     normalise_backward_kernel(NormProblem problem, Rows<const S> x, Rows<const float> scale, Rows<const float> statistics,
                               NormGradients<S> gradients) {
+  follow();
   constexpr int together = rows_together_backward(N, Packs), kept = Packs > 0 ? Packs : 1;
   __shared__ float shared[4 * together][row_threads / 32];
   const int lanes = problem.lanes, lane = static_cast<int>(threadIdx.x) % lanes, teams = row_threads / lanes;
@@ -380,9 +382,8 @@ void normalise(Context<Cuda>& context, NormKind kind, float epsilon, Rows<const 
         constexpr int N = n(), Packs = packs();
         const auto blocks =
             static_cast<unsigned>(ceil_div(x.rows, cuda::row_threads / team.lanes * cuda::rows_together(N, Packs)));
-        cuda::normalise_kernel<N, Packs, S>
-            <<<blocks, cuda::row_threads, 0, context.stream()>>>({kind, epsilon, team.lanes}, x, scale, shift, y, statistics);
-        COYOTE_CUDA_CHECK_LAUNCH("normalise");
+        cuda::launch_following(context, &cuda::normalise_kernel<N, Packs, S>, "launch of normalise", blocks, cuda::row_threads, 0,
+                               cuda::NormProblem{kind, epsilon, team.lanes}, x, scale, shift, y, statistics);
       },
       x, y, scale, shift);
 }
@@ -406,10 +407,11 @@ void normalise_backward(Context<Cuda>& context, NormKind kind, Rows<const S> x, 
         const Index blocks = sums ? std::min(wanted, resident) : wanted;
         const Rows<float> partial = sums ? context.make<float>(blocks, 2 * x.width) : Rows<float>();
         const Index lines = cuda::row_threads / std::max(team.lanes, 32);
-        cuda::normalise_backward_kernel<N, Packs, S>
-            <<<static_cast<unsigned>(blocks), cuda::row_threads, static_cast<std::size_t>(lines * partial.width) * sizeof(float),
-               context.stream()>>>({kind, 0.0f, team.lanes}, x, scale, statistics, {dy, skip, dx, write, partial});
-        COYOTE_CUDA_CHECK_LAUNCH("normalise_backward");
+        cuda::launch_following(context, &cuda::normalise_backward_kernel<N, Packs, S>, "launch of normalise_backward",
+                               static_cast<unsigned>(blocks), cuda::row_threads,
+                               static_cast<std::size_t>(lines * partial.width) * sizeof(float),
+                               cuda::NormProblem{kind, 0.0f, team.lanes}, x, scale, statistics,
+                               cuda::NormGradients<S>{dy, skip, dx, write, partial});
         if (sums) {
           cuda::add_column_sums(context, partial, dscale, dshift);
         } else if (dscale.rows > 0) {

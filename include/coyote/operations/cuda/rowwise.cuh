@@ -5,6 +5,7 @@
 
 #include "coyote/core/cuda/context.cuh"
 #include "coyote/core/cuda/storage.cuh"
+#include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/pack.cuh"
 #include "coyote/operations/rowwise.hpp"
 
@@ -36,6 +37,7 @@ inline dim3 row_grid(Index rows, Index packs) {
 /// y (=|+=) f. Every thread makes its packs of several rows before it writes the first: that many loads are under way.
 template <int N, class S, class F>
 __global__ void __launch_bounds__(row_threads) map_rows_kernel(Rows<S> y, F f, bool add) {
+  follow();
   constexpr int together = N >= 8 ? 2 : 4;
   const auto column = static_cast<std::int32_t>((blockIdx.x * blockDim.x + threadIdx.x) * N);
   const auto rows = static_cast<std::int32_t>(y.rows);
@@ -71,8 +73,7 @@ void launch_map_rows(Context<Cuda>& context, const F& f, Write write, Rows<S> y)
   const Index columns = ceil_div(packs, block.x), most = std::max<Index>(1, 128 * context.limits().multiprocessors / columns);
   const dim3 grid(static_cast<unsigned>(columns),
                   static_cast<unsigned>(std::min({ceil_div(y.rows, block.y), most, Index{65535}})));
-  map_rows_kernel<N><<<grid, block, 0, context.stream()>>>(y, f, write == Write::add);
-  COYOTE_CUDA_CHECK_LAUNCH("map_rows");
+  launch_following(context, &map_rows_kernel<N, S, F>, "launch of map_rows", grid, block, 0, y, f, write == Write::add);
 }
 
 /// Calls use(N), a constant, for packs of `Bytes` bytes of type S, if `width` columns of all `views` can be read and written in
@@ -186,6 +187,12 @@ void clear(Context<Cuda>& context, Rows<S> y) {
 template <class S>
 void assign(Context<Cuda>& context, Rows<const S> x, Rows<S> y, Write write) {
   cuda::map_elements(context, cuda::Same{}, write, y, x);
+}
+
+/// y += a + b
+template <class S>
+void accumulate(Context<Cuda>& context, Rows<const S> a, Rows<const S> b, Rows<S> y) {
+  cuda::map_elements(context, cuda::Total{}, Write::add, y, a, b);
 }
 
 /// y += number, elementwise

@@ -69,6 +69,7 @@ struct ShortConvolutionProblem {
 /// K taps: every thread makes `Run` rows of N channels.
 template <int K, int N, int Run, int Blocks, bool Gated, class S>
 __global__ void __launch_bounds__(row_threads, Blocks) short_convolution_kernel(ShortConvolutionProblem<S> problem, Rows<S> y) {
+  follow();
   const Index column = Index{blockIdx.y * blockDim.x + threadIdx.x} * N;
   const std::int64_t first = (static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y) * Run;
   const std::int64_t rows = y.rows;
@@ -174,6 +175,7 @@ template <int K, int N, int Run, int Blocks, bool Gated, class S>
 __global__ void __launch_bounds__(row_threads, Blocks)
     short_convolution_backward_kernel(ShortConvolutionProblem<S> problem, ShortConvolutionGradients<S> gradients, int turns,
                                       Rows<float> partial) {
+  follow();
   __shared__ float shared[row_threads * N];
   const Index column = Index{blockIdx.y * blockDim.x + threadIdx.x} * N;
   const std::int64_t rows = problem.x.rows;
@@ -394,9 +396,9 @@ void launch_short_convolution(Context<Cuda>& context, const ShortConvolutionProb
       [&](auto n) {
         constexpr ShortConvolutionTuning tuning = n() == 1 ? Tuning.narrow() : Tuning;
         const Index packs = y.width / n();
-        short_convolution_kernel<K, n(), tuning.rows, tuning.blocks, Gated>
-            <<<row_grid(ceil_div(y.rows, tuning.rows), packs), row_block(packs), 0, context.stream()>>>(problem, y);
-        COYOTE_CUDA_CHECK_LAUNCH("short_convolution");
+        launch_following(context, &short_convolution_kernel<K, n(), tuning.rows, tuning.blocks, Gated, S>,
+                         "launch of short_convolution", row_grid(ceil_div(y.rows, tuning.rows), packs), row_block(packs), 0,
+                         problem, y);
       },
       y, problem.x, problem.taps, problem.bias, problem.gate);
 }
@@ -417,9 +419,8 @@ void launch_short_convolution_backward(Context<Cuda>& context, const ShortConvol
         const Index blocks = ceil_div(runs, turns * block.y);
         const Rows<float> partial = gradients.sums ? context.make<float>(blocks, (K + 1) * problem.x.width) : Rows<float>();
         const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(columns));
-        short_convolution_backward_kernel<K, n(), tuning.rows, tuning.blocks, Gated>
-            <<<grid, block, 0, context.stream()>>>(problem, gradients, static_cast<int>(turns), partial);
-        COYOTE_CUDA_CHECK_LAUNCH("short_convolution_backward");
+        launch_following(context, &short_convolution_backward_kernel<K, n(), tuning.rows, tuning.blocks, Gated, S>,
+                         "launch of short_convolution_backward", grid, block, 0, problem, gradients, turns, partial);
         if (!gradients.sums) return;
         if (dtaps.rows > 0) {
           add_column_sums(context, partial, dtaps, dbias);

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/core/cuda/resident.cuh"
+#include "coyote/operations/cuda/following.cuh"
 
 // Sums over many elements in a fixed order: blocks leave partial sums, which one later kernel adds up. No result depends on
 // which block ran first.
@@ -33,6 +34,7 @@ __device__ void add_parts(const T* parts, Index count, double scale, double* to)
 }
 template <class T>
 __global__ void __launch_bounds__(256) add_parts_kernel(const T* parts, Index count, double scale, double* to) {
+  follow();
   add_parts(parts, count, scale, to);
 }
 
