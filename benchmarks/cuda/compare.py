@@ -83,16 +83,19 @@ def short(programs):
 
 def training(programs):
     peers = {}
+    number = r"([\d.]+)"
     for line in lines_of(["python3", PEERS / "torch_mqar.py", "step"]):
-        if found := re.match(r"L=(\d+) D=(\d+) batch=\d+: ms/step attention ([\d.]+), coyote ([\d.]+)", line):
-            peers["attention", int(found[1]), int(found[2])] = float(found[3])
-            peers["coyote", int(found[1]), int(found[2])] = float(found[4])
+        if found := re.match(rf"L=(\d+) D=(\d+) batch=\d+: ms/step attention {number}, coyote {number}; peak MB attention {number}, coyote {number}", line):
+            times = [float(x) for x in found.groups()[2:]]
+            peers["attention", int(found[1]), int(found[2])] = times[0], times[2]
+            peers["coyote", int(found[1]), int(found[2])] = times[1], times[3]
     for line in lines_of([programs / "cuda_training_step"]):
-        found = re.match(r"training_step (\w+) L=(\d+),B=\d+,D=(\d+) ([\d.]+) ms", line)
-        if found and (found[1], int(found[2]), int(found[3])) in peers:
-            least = {64: 20, 512: 8}.get(int(found[3]))
-            key = found[1], int(found[2]), int(found[3])
-            yield row(f"training step, {found[1]}, L = {found[2]}, D = {found[3]}", float(found[4]), peers[key], None, least)
+        found = re.match(rf"training_step (\w+) L=(\d+),B=\d+,D=(\d+) {number} ms; device memory {number} MB", line)
+        if found and (key := (found[1], int(found[2]), int(found[3]))) in peers:
+            work = f"training step, {found[1]}, L = {found[2]}, D = {found[3]}"
+            yield row(work, float(found[4]), peers[key][0], None, {64: 20, 512: 8}.get(key[2]))
+            if key[1] == 512 and key[2] in (64, 512):
+                yield row(f"memory of a {work}", float(found[5]), peers[key][1], None, 3 if key[2] == 512 else None, "MB")
 
 
 def loss(programs):

@@ -45,8 +45,11 @@ void time_steps(const char* name, Index width, const typename M::Options& layers
       ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
     }
     std::sort(std::begin(steps), std::end(steps));
-    std::printf("training_step %s L=%td,B=%td,D=%td %.4f ms; device memory of activations %.0f MB\n", name, size.length,
-                size.batch, width, steps[15], static_cast<double>(context.peak_memory()) / 1e6);
+    // What the context used for activations and scratch, and parameters, their gradients and two moments.
+    const double memory =
+        static_cast<double>(context.peak_memory()) + 16.0 * static_cast<double>(model.parameters().values().size());
+    std::printf("training_step %s L=%td,B=%td,D=%td %.4f ms; device memory %.0f MB\n", name, size.length, size.batch, width,
+                steps[15], memory / 1e6);
     std::fflush(stdout);
   }
 }

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """A PyTorch user's MQAR training run: two blocks, tied embedding, AdamW, cross entropy at every position.
 
-Usage: torch_mqar.py step [--tuned]      time of one training step, over the figure-2 grid
+Usage: torch_mqar.py step [--tuned]      time and peak memory of one training step, over the figure-2 grid
        torch_mqar.py fit MIXER L D PAIRS LR [SECONDS]    train to 99 % and print epochs and seconds
 Runs on the GPU when there is one, else on the CPU. --tuned: torch.compile, bf16 autocast, fused AdamW (attention only).
 """
@@ -110,6 +110,9 @@ def loss_of(model, tokens, labels):
 def step_ms(mixer, length, width, batch, pairs, tuned):
     if tuned:
         torch._dynamo.reset()
+    if DEVICE == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
     model = Model(mixer, width, length).to(DEVICE)
     optimiser = torch.optim.AdamW(model.parameters(), 1e-3, weight_decay=0.1, **({"fused": True} if tuned else {}))
     tokens, labels = mqar(batch, length, pairs, 0)
@@ -131,7 +134,8 @@ def step_ms(mixer, length, width, batch, pairs, tuned):
     for _ in range(count):
         step()
     sync()
-    return (time.perf_counter() - start) / count * 1e3
+    milliseconds = (time.perf_counter() - start) / count * 1e3
+    return milliseconds, torch.cuda.max_memory_allocated() / 1e6 if DEVICE == "cuda" else float("nan")
 
 
 def fit(mixer, length, width, pairs, rate, seconds=60.0, batch=512, epochs=64):
@@ -166,5 +170,6 @@ if __name__ == "__main__":
         tuned = "--tuned" in sys.argv
         for length, batch, pairs in GRID:
             for width in (64, 128, 256, 512):
-                row = ", ".join(f"{m} {step_ms(m, length, width, batch, pairs, tuned):.2f}" for m in (["attention"] if tuned else MIXERS))
-                print(f"L={length} D={width} batch={batch}: ms/step {row}", flush=True)
+                steps = {m: step_ms(m, length, width, batch, pairs, tuned) for m in (["attention"] if tuned else MIXERS)}
+                times, memory = (", ".join(f"{m} {s[k]:.2f}" for m, s in steps.items()) for k in (0, 1))
+                print(f"L={length} D={width} batch={batch}: ms/step {times}; peak MB {memory}", flush=True)
