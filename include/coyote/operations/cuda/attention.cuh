@@ -3,6 +3,7 @@
 
 #include "coyote/operations/cuda/attention_mma.cuh"
 #include "coyote/operations/cuda/attention_mma_backward.cuh"
+#include "coyote/operations/cuda/attention_mma_sequence.cuh"
 #include "coyote/operations/cuda/attention_walk.cuh"
 #include "coyote/operations/cuda/attention_wgmma.cuh"
 #include "coyote/operations/cuda/attention_wgmma_backward.cuh"
@@ -36,6 +37,7 @@ void attention_backward(Context<Cuda>& context, const Batch& batch, const cuda::
   const auto problem = cuda::attention_problem<S>(context, batch, index, heads, scale, dropout, q, k, v);
   const cuda::AttentionErrors<S> errors{y, dy, log_sum_exp, context.template make<float>(q.rows, heads)};
   if constexpr (IntervalPattern<Pattern> && std::is_same_v<S, bf16>) {
+    if (cuda::launch_sequence_backward(context, problem, errors, dq, dk, dv)) return;
     if (cuda::launch_wgmma_backward(context, problem, errors, dq, dk, dv)) return;
     if (cuda::launch_mma_backward(context, problem, errors, dq, dk, dv)) return;
   }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/operations/cuda/attention_keep.cuh"
 #include "coyote/operations/cuda/attention_tiles.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
@@ -12,9 +13,9 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 
 /// How a kernel cuts its work. `kept` rows stay in the block, 16 a warp; tiles of `streamed` rows go by, `stages` of them in
 /// memory. The columns of what is summed are split over `split` warps, which repeat the scores, where a thread's registers
-/// would not hold them.
+/// would not hold them. Registers suffice for `blocks` blocks a multiprocessor.
 struct TileShape {
-  int width, kept, streamed, split, stages;
+  int width, kept, streamed, split, stages, blocks = 1;
   bool operator==(const TileShape&) const = default;
 
   COYOTE_HOST_DEVICE constexpr int warps() const { return kept / 16 * split; }
@@ -29,8 +30,8 @@ struct TileShape {
 constexpr int padded_width(int width) { return width <= 64 ? 64 : width <= 128 ? 128 : width <= 256 ? 256 : 512; }
 
 COYOTE_HOST_DEVICE constexpr TileShape forward_shape(int width) {
-  if (width == 64) return {.width = 64, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
-  if (width == 128) return {.width = 128, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
+  if (width == 64) return {.width = 64, .kept = 64, .streamed = 64, .split = 1, .stages = 2, .blocks = 4};
+  if (width == 128) return {.width = 128, .kept = 64, .streamed = 64, .split = 1, .stages = 2, .blocks = 2};
   if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 1, .stages = 2};
   return {.width = 512, .kept = 64, .streamed = 32, .split = 2, .stages = 2};
 }
@@ -47,7 +48,7 @@ __device__ inline std::int32_t block_least(std::int32_t mine, std::int32_t* shar
 constexpr float log2_e = 1.4426950408889634f, ln_2 = 0.6931471805599453f;
 
 template <int Width>
-__global__ void __launch_bounds__(forward_shape(Width).threads(), 1)
+__global__ void __launch_bounds__(forward_shape(Width).threads(), forward_shape(Width).blocks)
     mma_forward(AttentionProblem<bf16> p, Rows<bf16> y, Rows<float> log_sum_exp) {
   constexpr TileShape shape = forward_shape(Width);
   constexpr int width = Width, kept = shape.kept, keys = shape.streamed, threads = shape.threads();
@@ -132,13 +133,14 @@ __global__ void __launch_bounds__(forward_shape(Width).threads(), 1)
           out[m][2 * half + 1] *= shrink;
         }
         if (p.dropout.active()) {
-          const auto rule_row = static_cast<std::uint64_t>((task.begin + row[half]) * p.heads + task.head);
+          const std::uint64_t bits =
+              row_keeps<keys>(p.dropout, step, static_cast<std::uint64_t>((task.begin + row[half]) * p.heads + task.head),
+                              static_cast<std::uint64_t>(task.begin + key)) >>
+              2 * (lane % 4);
 #pragma unroll
           for (int m = 0; m < keys / 8; ++m) {
-            const float2 factor =
-                dropout_pair(p.dropout, step, rule_row, static_cast<std::uint64_t>(task.begin + key + 8 * m + 2 * (lane % 4)));
-            s[m][2 * half] *= factor.x;
-            s[m][2 * half + 1] *= factor.y;
+#pragma unroll
+            for (int i = 0; i < 2; ++i) s[m][2 * half + i] = bits >> (8 * m + i) & 1 ? s[m][2 * half + i] : 0.0f;
           }
         }
       }
@@ -153,7 +155,7 @@ __global__ void __launch_bounds__(forward_shape(Width).threads(), 1)
   for (int half = 0; half < 2; ++half) {
     total[half] += __shfl_xor_sync(0xffffffffu, total[half], 1);
     total[half] += __shfl_xor_sync(0xffffffffu, total[half], 2);
-    inverse[half] = total[half] == 0 ? 0.0f : 1 / total[half];
+    inverse[half] = total[half] == 0 ? 0.0f : p.dropout.scale / total[half];
     if (log_sum_exp.rows > 0 && column == 0 && lane % 4 == 0 && row[half] < task.size) {
       log_sum_exp(task.begin + row[half], task.head) = total[half] == 0 ? -INFINITY : (most[half] + log2f(total[half])) * ln_2;
     }

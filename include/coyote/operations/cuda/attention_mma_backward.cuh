@@ -24,26 +24,47 @@ COYOTE_HOST_DEVICE constexpr TileShape keys_shape(int width) {
   return {.width = 512, .kept = 32, .streamed = 32, .split = 4, .stages = 2};
 }
 
-/// delta [rows, heads] = <y, dy> of every head: one warp each.
-template <class S>
-__global__ void __launch_bounds__(32 * walk_warps)
-    sum_of_products(std::int64_t rows, int heads, int width, Rows<const S> y, Rows<const S> dy, Rows<float> delta) {
-  const std::int64_t task = static_cast<std::int64_t>(blockIdx.x) * walk_warps + threadIdx.x / 32;
-  const std::int64_t row = task / heads;
-  const int head = static_cast<int>(task % heads), lane = threadIdx.x % 32;
-  if (row >= rows) return;
-  const S *a = y.row(row) + head * width, *b = dy.row(row) + head * width;
+/// The inner product of two rows, in each of the `Lanes` neighbouring lanes that share it.
+template <int Lanes>
+__device__ float row_product(const bf16* a, const bf16* b, int width, bool in_chunks) {
+  const int lane = threadIdx.x % Lanes;
   float sum = 0;
-  for (int c = lane; c < width; c += 32) sum += to_float(a[c]) * to_float(b[c]);
-  sum = warp_sum(sum);
-  if (lane == 0) delta(row, head) = sum;
+  if (in_chunks) {
+    for (int c = 8 * lane; c < width; c += 8 * Lanes) {
+      const uint4 x = *reinterpret_cast<const uint4*>(a + c), z = *reinterpret_cast<const uint4*>(b + c);
+      const std::uint32_t xs[4] = {x.x, x.y, x.z, x.w}, zs[4] = {z.x, z.y, z.z, z.w};
+#pragma unroll
+      for (int n = 0; n < 4; ++n) {
+        sum += __uint_as_float(xs[n] << 16) * __uint_as_float(zs[n] << 16);
+        sum += __uint_as_float(xs[n] & 0xffff0000u) * __uint_as_float(zs[n] & 0xffff0000u);
+      }
+    }
+  } else {
+    for (int c = lane; c < width; c += Lanes) sum += to_float(a[c]) * to_float(b[c]);
+  }
+#pragma unroll
+  for (int n = Lanes / 2; n > 0; n /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, n);
+  return sum;
+}
+
+/// delta [rows, heads] = <y, dy> of every head: `Lanes` lanes each.
+template <int Lanes>
+__global__ void __launch_bounds__(256)
+    sum_of_products(std::int64_t rows, int heads, int width, Rows<const bf16> y, Rows<const bf16> dy, Rows<float> delta) {
+  const std::int64_t task = (static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x) / Lanes;
+  const std::int64_t row = min(task / heads, rows - 1);
+  const int head = static_cast<int>(task % heads);
+  const HeadRows a(y, row, 1, head, width), b(dy, row, 1, head, width);
+  const float sum = row_product<Lanes>(a.data, b.data, width, a.in_chunks && b.in_chunks);
+  if (threadIdx.x % Lanes == 0 && task / heads < rows) delta(row, head) = sum;
 }
 
 /// p becomes the probability and dp the gradient of the score, without the scale, for an accumulator element; `p` came as the
-/// score times scale and log2(e).
-__device__ inline void probability_and_slope(float& p, float& dp, float log2_sum, float delta, bool exists, float kept) {
+/// score times scale and log2(e). What is kept was multiplied by dropout's `factor`.
+__device__ inline void probability_and_slope(float& p, float& dp, float log2_sum, float delta, bool exists, bool kept,
+                                             float factor) {
   p = exists ? exp2_fast(p - log2_sum) : 0.0f;
-  dp = p * (dp * kept - delta);
+  dp = p * ((kept ? dp * factor : 0.0f) - delta);
 }
 
 template <int Width>
@@ -112,21 +133,23 @@ __global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
       multiply_transposed(dp, errors, own, stage(n, 1));
       const bool masked = p.index.first != nullptr || key + keys - 1 > first_row + own;
 #pragma unroll
-      for (int m = 0; m < keys / 8; ++m) {
+      for (int half = 0; half < 2; ++half) {
+        std::uint64_t bits = ~std::uint64_t{0};
+        if (p.dropout.active()) {
+          bits = row_keeps<keys>(p.dropout, step, static_cast<std::uint64_t>((task.begin + row[half]) * p.heads + task.head),
+                                 static_cast<std::uint64_t>(task.begin + key)) >>
+                 2 * (lane % 4);
+        }
 #pragma unroll
-        for (int half = 0; half < 2; ++half) {
+        for (int m = 0; m < keys / 8; ++m) {
           const std::int32_t j = key + 8 * m + 2 * (lane % 4);
-          float2 factor = {1, 1};
-          if (p.dropout.active()) {
-            factor = dropout_pair(p.dropout, step, static_cast<std::uint64_t>((task.begin + row[half]) * p.heads + task.head),
-                                  static_cast<std::uint64_t>(task.begin + j));
-          }
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
             const bool exists = !masked || (j + i <= row[half] && j + i >= first_key[half]);
             float& score = s[m][2 * half + i];
             score *= scale;
-            probability_and_slope(score, dp[m][2 * half + i], log2_sum[half], delta[half], exists, i == 0 ? factor.x : factor.y);
+            probability_and_slope(score, dp[m][2 * half + i], log2_sum[half], delta[half], exists, bits >> (8 * m + i) & 1,
+                                  p.dropout.scale);
           }
         }
       }
@@ -207,6 +230,16 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
       clear(dp);
       multiply_transposed(s, keys, own, stage(n, 0));
       multiply_transposed(dp, values, own, stage(n, 1));
+      std::uint32_t bits[rows / 32];
+#pragma unroll
+      for (int part = 0; part < rows / 32; ++part) {
+        bits[part] = ~0u;
+        if (p.dropout.active()) {
+          bits[part] = sixteen_keeps(p.dropout, step,
+                                     static_cast<std::uint64_t>((task.begin + row + 32 * part + lane) * p.heads + task.head),
+                                     static_cast<std::uint64_t>(task.begin + first_key + own));
+        }
+      }
 #pragma unroll
       for (int m = 0; m < rows / 8; ++m) {
 #pragma unroll
@@ -214,18 +247,14 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
           const int r = 8 * m + 2 * (lane % 4) + i;
           const float log2_sum = log2_sums[n % shape.stages][r], delta = deltas[n % shape.stages][r];
           const std::int32_t least_key = first_keys[n % shape.stages][r];
+          const std::uint32_t kept_keys = __shfl_sync(0xffffffffu, bits[m / 4], r % 32) >> lane / 4;
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
             float &score = s[m][2 * half + i], &slope = dp[m][2 * half + i];
-            const bool exists = key[half] <= row + r && key[half] >= least_key;
-            float kept_factor = 1;
-            if (p.dropout.active()) {
-              kept_factor = p.dropout.factor(step, static_cast<std::uint64_t>((task.begin + row + r) * p.heads + task.head),
-                                             static_cast<std::uint64_t>(task.begin + key[half]));
-            }
+            const bool exists = key[half] <= row + r && key[half] >= least_key, kept_key = kept_keys >> 8 * half & 1;
             score *= scale;
-            probability_and_slope(score, slope, log2_sum, delta, exists, kept_factor);
-            score *= kept_factor;
+            probability_and_slope(score, slope, log2_sum, delta, exists, kept_key, p.dropout.scale);
+            score = kept_key ? score : 0.0f;
           }
         }
       }
@@ -237,8 +266,8 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
   wait_copies<0>();
   store_rows(dkey, p.scale, p.scale, dk.row(task.begin) + task.head * p.width, dk.stride, first_key + own, task.size, column,
              p.width);
-  store_rows(dvalue, 1.0f, 1.0f, dv.row(task.begin) + task.head * p.width, dv.stride, first_key + own, task.size, column,
-             p.width);
+  store_rows(dvalue, p.dropout.scale, p.dropout.scale, dv.row(task.begin) + task.head * p.width, dv.stride, first_key + own,
+             task.size, column, p.width);
 }
 
 /// False when the device has too little shared memory, or the head is too wide: the general path takes over.
@@ -248,8 +277,9 @@ bool launch_mma_backward(Context<Cuda>& context, const AttentionProblem<S>& p, c
   if (p.width > 512) return false;
   const int padded = padded_width(p.width), memory = context.limits().shared_memory - 4096;  // some is static
   if (queries_shape(padded).bytes(2, 2) > memory || keys_shape(padded).bytes(2, 2) > memory) return false;
-  const auto warps = static_cast<unsigned>(ceil_div(p.sequences.rows * p.heads, walk_warps));
-  sum_of_products<S><<<warps, 32 * walk_warps, 0, context.stream()>>>(p.sequences.rows, p.heads, p.width, e.y, e.dy, e.delta);
+  constexpr int lanes = 8;
+  const auto blocks = static_cast<unsigned>(ceil_div(p.sequences.rows * p.heads * lanes, 256));
+  sum_of_products<lanes><<<blocks, 256, 0, context.stream()>>>(p.sequences.rows, p.heads, p.width, e.y, e.dy, e.delta);
   COYOTE_CUDA_CHECK_LAUNCH("sum_of_products");
   with_padded_width(p.width, [&](auto width) {
     constexpr TileShape by_queries = queries_shape(decltype(width)::value), by_keys = keys_shape(decltype(width)::value);

@@ -40,6 +40,9 @@ __device__ inline void load_transposed(std::uint32_t (&r)[4], std::uint32_t addr
                : "r"(address)
                : "memory");
 }
+__device__ inline void store_word(std::uint32_t address, std::uint32_t word) {
+  asm volatile("st.shared.b32 [%0], %1;" ::"r"(address), "r"(word) : "memory");
+}
 /// Two numbers as bf16, the first in the low half.
 __device__ inline std::uint32_t pack(float low, float high) {
   std::uint32_t r;
@@ -65,6 +68,11 @@ struct Tile {
   __device__ void left(std::uint32_t (&a)[4], int row, int k) const {
     const int lane = threadIdx.x % 32;
     load_matrices(a, at(row + lane % 16, 2 * k + lane / 16));
+  }
+  /// The transpose of rows 16 k .. 16 k + 15 and columns column .. column + 15, as the left operand.
+  __device__ void left_transposed(std::uint32_t (&a)[4], int column, int k) const {
+    const int lane = threadIdx.x % 32;
+    load_transposed(a, at(16 * k + lane % 8 + lane / 16 * 8, column / 8 + lane / 8 % 2));
   }
   /// The transpose of rows row .. row + 15 and columns 16 k .. + 15, as two right operands of 8 columns.
   __device__ void right_transposed(std::uint32_t (&b)[4], int row, int k) const {
@@ -181,15 +189,6 @@ __device__ void store_rows(const float (&acc)[N][4], float factor_0, float facto
       }
     }
   }
-}
-
-/// The factors of dropout for probabilities (row, key) and (row, key + 1), numbered over the batch.
-__device__ inline float2 dropout_pair(const DeviceDropout& dropout, std::uint64_t step, std::uint64_t rule_row,
-                                      std::uint64_t key) {
-  const auto place = static_cast<std::uint32_t>(key % 4);
-  const RandomWords words = dropout.words(step, rule_row, key);
-  const std::uint32_t second = place < 3 ? words[place + 1] : dropout.words(step, rule_row, key + 1).x;
-  return {words[place] >= dropout.threshold ? dropout.scale : 0.0f, second >= dropout.threshold ? dropout.scale : 0.0f};
 }
 
 /// What a block works on: `extent` rows (or keys) of one head of one sequence. Blocks of one head are neighbours, so that

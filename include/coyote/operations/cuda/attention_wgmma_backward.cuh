@@ -38,27 +38,10 @@ __global__ void __launch_bounds__(256) make_row_sums(Sequences sequences, int he
                                                      Rows<const bf16> dy, Rows<const float> log_sum_exp, RowSums sums) {
   const std::int64_t task = (static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x) / Lanes;
   const std::int64_t row = min(task / heads, sequences.rows - 1);
-  const int head = static_cast<int>(task % heads), lane = threadIdx.x % Lanes;
-  const bf16 *a = y.row(row) + head * width, *b = dy.row(row) + head * width;
-  const bool in_chunks = width % 8 == 0 && y.stride % 8 == 0 && dy.stride % 8 == 0 &&
-                         (reinterpret_cast<std::uintptr_t>(y.data) | reinterpret_cast<std::uintptr_t>(dy.data)) % 16 == 0;
-  float sum = 0;
-  if (in_chunks) {
-    for (int c = 8 * lane; c < width; c += 8 * Lanes) {
-      const uint4 x = *reinterpret_cast<const uint4*>(a + c), z = *reinterpret_cast<const uint4*>(b + c);
-      const std::uint32_t xs[4] = {x.x, x.y, x.z, x.w}, zs[4] = {z.x, z.y, z.z, z.w};
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        sum += __uint_as_float(xs[n] << 16) * __uint_as_float(zs[n] << 16);
-        sum += __uint_as_float(xs[n] & 0xffff0000u) * __uint_as_float(zs[n] & 0xffff0000u);
-      }
-    }
-  } else {
-    for (int c = lane; c < width; c += Lanes) sum += to_float(a[c]) * to_float(b[c]);
-  }
-#pragma unroll
-  for (int n = Lanes / 2; n > 0; n /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, n);
-  if (lane != 0 || task / heads >= sequences.rows) return;
+  const int head = static_cast<int>(task % heads);
+  const HeadRows a(y, row, 1, head, width), b(dy, row, 1, head, width);
+  const float sum = row_product<Lanes>(a.data, b.data, width, a.in_chunks && b.in_chunks);
+  if (threadIdx.x % Lanes != 0 || task / heads >= sequences.rows) return;
   const std::int32_t s = sequence_of(sequences, row);
   const std::int64_t begin = sequences.begin(s), to = head * sums.stride + RowSums::place(begin, s) + (row - begin);
   sums.log2_sum[to] = log_sum_exp(row, head) * log2_e;

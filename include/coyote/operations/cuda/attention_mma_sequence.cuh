@@ -1,0 +1,209 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/operations/cuda/attention_mma_backward.cuh"
+
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
+
+// Backward where there are at least as many sequences and heads as blocks find room: a block has a head of a whole sequence,
+// and makes dq, dk and dv in one pass, 10 * width flop per pair, scores and draws of dropout once. Tiles of keys go by, and
+// for each of them the tiles of queries that see it. A warp owns 16 keys, whose dk and dv it holds; slopes go through shared
+// memory to become a left operand for dq, whose sums over several tiles of keys wait in device memory, in the layout of
+// accumulators, for the same thread to go on with them: the order of all sums is fixed. <y, dy> is made at the start.
+
+/// How the kernel cuts its work: 16 keys a warp, tiles of `rows` queries, a warp's part of a tile's dq.
+struct SequenceShape {
+  int width, warps;
+
+  static constexpr int rows = 32, stages = 2;
+  COYOTE_HOST_DEVICE constexpr int keys() const { return 16 * warps; }
+  COYOTE_HOST_DEVICE constexpr int threads() const { return 32 * warps; }
+  COYOTE_HOST_DEVICE constexpr int dq_columns() const { return width * (rows / 16) / warps; }
+  /// Bytes of keys and values, tiles of queries and errors, slopes, and what is known of every row.
+  constexpr int bytes(Index length) const {
+    return 2 * width * (2 * keys() + 2 * stages * rows) + 2 * 64 * keys() + 12 * static_cast<int>(round_up(length, rows));
+  }
+};
+
+template <int Width, int Warps>
+__global__ void __launch_bounds__(32 * Warps, Warps == 4 && Width == 64 ? 4 : 1)
+    mma_sequence(AttentionProblem<bf16> p, AttentionErrors<bf16> e, float4* dq_sums, Rows<bf16> dq, Rows<bf16> dk,
+                 Rows<bf16> dv) {
+  constexpr SequenceShape shape{Width, Warps};
+  constexpr int keys_a_tile = shape.keys(), rows = SequenceShape::rows, stages = SequenceShape::stages;
+  constexpr int threads = shape.threads(), dq_columns = shape.dq_columns();
+  extern __shared__ __align__(128) unsigned char memory[];
+  const TileTask task(p.sequences, p.heads, p.sequences.length, false);
+  const Tile<Width> keys{shared_address(memory)}, values{keys.address + 2 * Width * keys_a_tile};
+  const auto stage = [&](int turn, int which) {
+    return Tile<Width>{values.address +
+                       static_cast<std::uint32_t>(2 * Width * (keys_a_tile + (turn % stages * 2 + which) * rows))};
+  };
+  const Tile<64> slopes{stage(0, 0).address + static_cast<std::uint32_t>(4 * Width * stages * rows)};  // [key][query]
+  const std::int32_t row_tiles = (task.size + rows - 1) / rows, padded = row_tiles * rows;
+  float* const log2_sums = reinterpret_cast<float*>(memory + (slopes.address - keys.address) + 128 * keys_a_tile);
+  float* const deltas = log2_sums + padded;
+  auto* const first_keys = reinterpret_cast<std::int32_t*>(deltas + padded);
+
+  const HeadRows q(p.q, task.begin, task.size, task.head, p.width), k(p.k, task.begin, task.size, task.head, p.width),
+      v(p.v, task.begin, task.size, task.head, p.width), dy(e.dy, task.begin, task.size, task.head, p.width),
+      y(e.y, task.begin, task.size, task.head, p.width);
+  const bool in_chunks = y.in_chunks && dy.in_chunks;
+  // Tiles of queries go by in one row: those from the first key on for the first keys, then those for the second ...
+  std::int32_t fetched_row = 0, fetched_key = 0, turn = 0, fetched_turn = 0;
+  const auto fetch = [&] {
+    if (fetched_key < task.size) {
+      copy_tile<Width, rows, threads>(stage(fetched_turn, 0), q, fetched_row * rows);
+      copy_tile<Width, rows, threads>(stage(fetched_turn, 1), dy, fetched_row * rows);
+      ++fetched_turn;
+      if (++fetched_row == row_tiles) fetched_row = (fetched_key += keys_a_tile) / rows;
+    }
+    commit_copies();
+  };
+  copy_tile<Width, keys_a_tile, threads>(keys, k, 0);
+  copy_tile<Width, keys_a_tile, threads>(values, v, 0);
+  fetch();
+
+  constexpr int lanes = Width / 8;
+  for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x) / lanes; i < padded; i += threads / lanes) {
+    const int lane = threadIdx.x % lanes;
+    const std::int32_t existing = min(i, task.size - 1);
+    const float sum = row_product<lanes>(y.data + existing * y.stride, dy.data + existing * dy.stride, p.width, in_chunks);
+    if (lane != 0) continue;
+    deltas[i] = sum;
+    log2_sums[i] = i < task.size ? e.log_sum_exp(task.begin + i, task.head) * log2_e : 0.0f;
+    first_keys[i] = i >= task.size ? task.size : p.index.first != nullptr ? p.index.first[task.begin + i] : 0;
+  }
+
+  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = 16 * warp;
+  const int dq_row = warp % (rows / 16) * 16, dq_column = warp / (rows / 16) * dq_columns;
+  const float scale = p.scale * log2_e;
+  const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
+  for (std::int32_t first_key = 0; first_key < task.size; first_key += keys_a_tile) {
+    const std::int32_t key[2] = {first_key + own + lane / 4, first_key + own + lane / 4 + 8};
+    float dkey[Width / 8][4], dvalue[Width / 8][4];
+    clear(dkey);
+    clear(dvalue);
+    for (std::int32_t tile = first_key / rows; tile < row_tiles; ++tile, ++turn) {
+      const std::int32_t row = tile * rows;
+      const Tile<Width> queries = stage(turn, 0), errors = stage(turn, 1);
+      fetch();
+      wait_copies<stages - 1>();
+      __syncthreads();
+      if (row + rows - 1 >= first_key + own) {
+        // Transposed: rows of the accumulators are keys, their columns are queries.
+        float s[rows / 8][4], dp[rows / 8][4];
+        clear(s);
+        clear(dp);
+        multiply_transposed(s, keys, own, queries);
+        multiply_transposed(dp, values, own, errors);
+        std::uint32_t bits = ~0u;
+        if (p.dropout.active()) {
+          bits = sixteen_keeps(p.dropout, step, static_cast<std::uint64_t>((task.begin + row + lane) * p.heads + task.head),
+                               static_cast<std::uint64_t>(task.begin + first_key + own));
+        }
+#pragma unroll
+        for (int m = 0; m < rows / 8; ++m) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            const int r = 8 * m + 2 * (lane % 4) + i;
+            const float log2_sum = log2_sums[row + r], delta = deltas[row + r];
+            const std::int32_t least_key = first_keys[row + r];
+            const std::uint32_t kept_keys = __shfl_sync(0xffffffffu, bits, r) >> lane / 4;
+#pragma unroll
+            for (int half = 0; half < 2; ++half) {
+              float &score = s[m][2 * half + i], &slope = dp[m][2 * half + i];
+              const bool exists = key[half] <= row + r && key[half] >= least_key, kept = kept_keys >> 8 * half & 1;
+              score *= scale;
+              probability_and_slope(score, slope, log2_sum, delta, exists, kept, p.dropout.scale);
+              score = kept ? score : 0.0f;
+            }
+          }
+        }
+        multiply<Width>(dvalue, s, errors, 0);
+        multiply<Width>(dkey, dp, queries, 0);
+#pragma unroll
+        for (int m = 0; m < rows / 8; ++m) {
+#pragma unroll
+          for (int half = 0; half < 2; ++half) {
+            store_word(slopes.at(own + lane / 4 + 8 * half, m) + 4 * (lane % 4), pack(dp[m][2 * half], dp[m][2 * half + 1]));
+          }
+        }
+      }
+      __syncthreads();
+      // dq of 16 queries, from those warps' keys that they see.
+      float sum[dq_columns / 8][4];
+      clear(sum);
+      float4* const sums =
+          dq_sums +
+          (static_cast<std::int64_t>(blockIdx.x) * ((p.sequences.length + rows - 1) / rows) + tile) * (dq_columns / 8 * threads) +
+          threadIdx.x;
+      if (first_key > 0) {
+#pragma unroll
+        for (int n = 0; n < dq_columns / 8; ++n) {
+          const float4 before = sums[n * threads];
+          sum[n][0] = before.x, sum[n][1] = before.y, sum[n][2] = before.z, sum[n][3] = before.w;
+        }
+      }
+      const int steps = min(keys_a_tile, row + dq_row + 16 - first_key) / 16;
+      for (int n = 0; n < steps; ++n) {
+        std::uint32_t left[4];
+        slopes.left_transposed(left, dq_row, n);
+#pragma unroll
+        for (int c = 0; c < dq_columns / 8; c += 2) {
+          std::uint32_t right[4];
+          keys.right(right, 16 * n, dq_column / 16 + c / 2);
+          multiply_add(sum[c], left, right[0], right[1]);
+          multiply_add(sum[c + 1], left, right[2], right[3]);
+        }
+      }
+      if (row + rows <= first_key + keys_a_tile || first_key + keys_a_tile >= task.size) {
+        store_rows(sum, p.scale, p.scale, dq.row(task.begin) + task.head * p.width, dq.stride, row + dq_row, task.size, dq_column,
+                   p.width);
+      } else {
+#pragma unroll
+        for (int n = 0; n < dq_columns / 8; ++n) sums[n * threads] = {sum[n][0], sum[n][1], sum[n][2], sum[n][3]};
+      }
+    }
+    store_rows(dkey, p.scale, p.scale, dk.row(task.begin) + task.head * p.width, dk.stride, first_key + own, task.size, 0,
+               p.width);
+    store_rows(dvalue, p.dropout.scale, p.dropout.scale, dv.row(task.begin) + task.head * p.width, dv.stride, first_key + own,
+               task.size, 0, p.width);
+    if (first_key + keys_a_tile < task.size) {
+      __syncthreads();
+      copy_tile<Width, keys_a_tile, threads>(keys, k, first_key + keys_a_tile);
+      copy_tile<Width, keys_a_tile, threads>(values, v, first_key + keys_a_tile);
+      commit_copies();
+    }
+  }
+}
+
+template <int Width, int Warps>
+void launch_sequence(Context<Cuda>& context, const AttentionProblem<bf16>& p, const AttentionErrors<bf16>& e, Rows<bf16> dq,
+                     Rows<bf16> dk, Rows<bf16> dv) {
+  constexpr SequenceShape shape{Width, Warps};
+  const unsigned blocks = tile_blocks(p.sequences, p.heads, p.sequences.length);
+  const bool one_tile = p.sequences.length <= shape.keys();
+  const Index sums = one_tile ? 0 : static_cast<Index>(blocks) * round_up(p.sequences.length, shape.rows) * Width / 4;
+  launch_with_memory(mma_sequence<Width, Warps>, "launch of mma_sequence", blocks, shape.threads(),
+                     shape.bytes(p.sequences.length), context.stream(), p, e, context.make<float4>(sums, 1).data, dq, dk, dv);
+}
+
+/// True when a block for every sequence and head fills the device and holds what is known of the rows; the launch is then made.
+template <class S>
+bool launch_sequence_backward(Context<Cuda>& context, const AttentionProblem<S>& p, const AttentionErrors<S>& e, Rows<S> dq,
+                              Rows<S> dk, Rows<S> dv) {
+  const Index length = p.sequences.length, blocks = p.sequences.sequences * p.heads;
+  if (p.width > 128 || length > 512 || (length > 128 && blocks < context.limits().multiprocessors / 2)) return false;
+  if (SequenceShape{128, 8}.bytes(length) > context.limits().shared_memory) return false;
+  if (p.width > 64) {
+    launch_sequence<128, 8>(context, p, e, dq, dk, dv);
+  } else if (length <= 64) {
+    launch_sequence<64, 4>(context, p, e, dq, dk, dv);
+  } else {
+    launch_sequence<64, 8>(context, p, e, dq, dk, dv);
+  }
+  return true;
+}
+
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
