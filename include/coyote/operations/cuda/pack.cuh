@@ -68,6 +68,14 @@ struct RawPack {
   __device__ Pack<N> floats() const {
     return make_pack<N>([&](int i) { return to_float(element[i]); });
   }
+  /// One of them, from its word.
+  __device__ float at(int i) const {
+    if constexpr (std::is_same_v<S, bf16> && std::is_same_v<Word, std::uint32_t>) {
+      return __uint_as_float(i % 2 == 0 ? word[i / 2] << 16 : word[i / 2] & 0xffff0000u);
+    } else {
+      return to_float(element[i]);
+    }
+  }
 };
 
 /// Reads N = 1, 2, 4, 8, ... neighbours in accesses of at most 16 bytes.
