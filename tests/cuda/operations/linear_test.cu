@@ -16,9 +16,28 @@ Matrix<double> widen(const Matrix<float>& m) {
   return wide;
 }
 
-/// Forward and backward of one map against loops in double, with rows that begin off boundaries when `gap` is odd.
+/// The columns of a matrix that began `gap` elements into rows of the rest; nothing else may have been written.
+Matrix<float> within(const Matrix<float>& whole, Index gap, Index width) {
+  Matrix<float> part(whole.rows(), width);
+  bool others_are_left = true;
+  for (Index i = 0; i < whole.rows(); ++i) {
+    for (Index c = 0; c < whole.width(); ++c) {
+      const bool inside = c >= gap && c < gap + width;
+      if (inside) part(i, c - gap) = whole(i, c);
+      others_are_left &= inside || std::isnan(whole(i, c));
+    }
+  }
+  CHECK(others_are_left);
+  return part;
+}
+
+/// Gradients of parameters are sums in float of exact products, whatever the activations are.
+constexpr double sum_tolerance = 1e-5;
+
+/// Forward and backward of one map against loops in double, with rows that begin off boundaries when `gap` is odd. Gradients are
+/// added to what was there, but dx as `write` says.
 template <class S>
-void agrees(Index rows, Index in, Index out, Index gap, bool biased, double tolerance) {
+void agrees(Index rows, Index in, Index out, Index gap, bool biased, double tolerance, Write write = Write::add) {
   CAPTURE(rows);
   CAPTURE(in);
   CAPTURE(out);
@@ -29,27 +48,36 @@ void agrees(Index rows, Index in, Index out, Index gap, bool biased, double tole
                       dy = random_matrix<S>(rows, out, 4), before = random_matrix<S>(rows, in, 5);
   const DeviceMatrix<S> x_(x.view(), in + gap, gap), dy_(dy.view(), out + gap, gap);
   const DeviceMatrix<float> w_(w.view()), b_(b.view());
-  DeviceMatrix<S> y_(rows, out), dx_(before.view());
+  DeviceMatrix<S> y_(rows, out), dx_(before.view(), in + gap, gap);
   DeviceMatrix<float> dw_(w.view()), db_(b.view());
+  const auto backward = [&](DeviceMatrix<S>& dx, DeviceMatrix<float>& dw, DeviceMatrix<float>& db) {
+    linear_backward<S>(context, batch, x_.view().columns(gap, in), w_, dy_.view().columns(gap, out), dx.view().columns(gap, in),
+                       write, dw, biased ? db.view() : Rows<float>());
+  };
   linear<S>(context, batch, x_.view().columns(gap, in), w_, biased ? b_.view() : Rows<const float>(), y_);
-  linear_backward<S>(context, batch, x_.view().columns(gap, in), w_, dy_.view().columns(gap, out), dx_, Write::add, dw_,
-                     biased ? db_.view() : Rows<float>());
+  backward(dx_, dw_, db_);
   Context<Reference> plain;
   const Matrix<double> xd = widen(x), wd = widen(w), bd = widen(b), dyd = widen(dy);
   Matrix<double> y(rows, out), dx = widen(before), dw = widen(w), db = widen(b);
   linear<double>(plain, batch, xd, wd, biased ? bd.view() : Rows<const double>(), y);
-  linear_backward<double>(plain, batch, xd, wd, dyd, dx, Write::add, dw, biased ? db.view() : Rows<double>());
+  linear_backward<double>(plain, batch, xd, wd, dyd, dx, write, dw, biased ? db.view() : Rows<double>());
   CHECK(relative_error(y_.read(), y) <= tolerance);
-  CHECK(relative_error(dx_.read(), dx) <= tolerance);
-  CHECK(relative_error(dw_.read(), dw) <= tolerance);
-  CHECK(relative_error(db_.read(), db) <= tolerance);
+  CHECK(relative_error(within(dx_.read(), gap, in), dx) <= tolerance);
+  CHECK(relative_error(dw_.read(), dw) <= sum_tolerance);
+  CHECK(relative_error(db_.read(), db) <= sum_tolerance);
   CHECK_FALSE(relative_error(Matrix<float>(rows, out), y) <= tolerance);
   Matrix<double> wrong = y;
   for (double& value : wrong) value *= 1 + 3 * tolerance;
   CHECK_FALSE(relative_error(wrong, y) <= tolerance);
-  DeviceMatrix<S> again(rows, out);
+  CHECK_FALSE(relative_error(w, dw) <= sum_tolerance);
+  DeviceMatrix<S> again(rows, out), dx_again(before.view(), in + gap, gap);
+  DeviceMatrix<float> dw_again(w.view()), db_again(b.view());
   linear<S>(context, batch, x_.view().columns(gap, in), w_, biased ? b_.view() : Rows<const float>(), again);
+  backward(dx_again, dw_again, db_again);
   CHECK(relative_error(again.read(), y_.read()) == 0);
+  CHECK(relative_error(within(dx_again.read(), gap, in), within(dx_.read(), gap, in)) == 0);
+  CHECK(relative_error(dw_again.read(), dw_.read()) == 0);
+  CHECK(relative_error(db_again.read(), db_.read()) == 0);
 }
 
 TEST_CASE("linear maps of any shape and place agree with loops in double") {
@@ -64,6 +92,19 @@ TEST_CASE("linear maps of any shape and place agree with loops in double") {
     agrees<bf16>(5, 512, 1536, 0, biased, 5e-3);
     agrees<bf16>(20000, 64, 64, 0, biased, 5e-3);
   }
+}
+
+TEST_CASE("gradients of narrow maps agree with loops in double") {
+  for (const Index rows : {1, 7, 33, 1000}) {
+    for (const Index in : {8, 24, 64, 72, 128}) {
+      for (const Index out : {8, 16, 40, 64, 128, 192}) {
+        agrees<bf16>(rows, in, out, rows % 2 == 0 ? 16 : 0, in != 24, 5e-3, out == 40 ? Write::overwrite : Write::add);
+      }
+    }
+  }
+  agrees<bf16>(1000, 64, 192, 8, true, 5e-3, Write::none);
+  agrees<bf16>(20011, 64, 192, 0, true, 5e-3, Write::overwrite);
+  agrees<bf16>(20011, 128, 128, 8, true, 5e-3, Write::add);
 }
 
 TEST_CASE("a bias per position") {
@@ -82,6 +123,26 @@ TEST_CASE("a bias per position") {
   linear_backward<float>(plain, packed.view(), x, w, random_matrix<float>(8, 7, 4), {}, Write::none, {}, db);
   CHECK(relative_error(y_.read(), y) <= 1e-6);
   CHECK(relative_error(db_.read(), db) <= 1e-6);
+}
+
+TEST_CASE("a bias per position beside weights of a narrow map") {
+  Context<Cuda> context = ContextFor<Cuda>::make(1);
+  const Packed packed({3, 1, 4});
+  const Resident<Cuda> resident(context, packed.view());
+  const Matrix<float> x = random_matrix<bf16>(8, 16, 1), w = random_matrix<bf16>(16, 24, 2), b = random_matrix<float>(4, 24, 3),
+                      dy = random_matrix<bf16>(8, 24, 4);
+  const DeviceMatrix<bf16> x_(x.view()), dy_(dy.view());
+  const DeviceMatrix<float> w_(w.view());
+  DeviceMatrix<bf16> dx_(8, 16);
+  DeviceMatrix<float> dw_(w.view()), db_(b.view());
+  linear_backward<bf16>(context, resident, x_, w_, dy_, dx_, Write::overwrite, dw_, db_);
+  Context<Reference> plain;
+  Matrix<float> dx(8, 16), dw = w, db = b;
+  linear_backward<float>(plain, packed.view(), x, w, dy, dx, Write::overwrite, dw, db);
+  CHECK(relative_error(dx_.read(), dx) <= 5e-3);
+  CHECK(relative_error(dw_.read(), dw) <= 1e-6);
+  CHECK(relative_error(db_.read(), db) <= 1e-6);
+  CHECK_FALSE(relative_error(b, db) <= 1e-6);
 }
 
 }  // namespace

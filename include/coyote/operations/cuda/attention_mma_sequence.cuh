@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(32 * Warps, Warps == 4 && Width == 64 ? 4 : 1)
       const int steps = min(keys_a_tile, row + dq_row + 16 - first_key) / 16;
       for (int n = 0; n < steps; ++n) {
         std::uint32_t left[4];
-        slopes.left_transposed(left, dq_row, n);
+        slopes.left_transposed(left, 16 * n, dq_row / 16);
 #pragma unroll
         for (int c = 0; c < dq_columns / 8; c += 2) {
           std::uint32_t right[4];
