@@ -47,7 +47,7 @@ template <int In, int Out>
 __global__ void __launch_bounds__(NarrowTiling<In, Out>::threads) narrow_gradients_kernel(NarrowGradients g) {
   using Tiling = NarrowTiling<In, Out>;
   constexpr int rows = Tiling::rows, threads = Tiling::threads, stages = Tiling::stages;
-  extern __shared__ __align__(128) std::byte memory[];
+  extern __shared__ __align__(128) unsigned char memory[];
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const std::uint32_t base = shared_address(memory);
   const Tile<Out> weight{base + stages * Tiling::stage_bytes};
