@@ -16,14 +16,14 @@ __device__ inline void follow() {
 }
 /// Launches a kernel that calls `follow`.
 template <class... Parameters, class... Arguments>
-void launch_following(void (*kernel)(Parameters...), const char* name, dim3 blocks, int threads, int bytes, cudaStream_t stream,
+void launch_following(void (*kernel)(Parameters...), const char* name, dim3 blocks, dim3 threads, int bytes, cudaStream_t stream,
                       const Arguments&... arguments) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
   cudaLaunchConfig_t config{};
   config.gridDim = blocks;
-  config.blockDim = dim3(static_cast<unsigned>(threads));
+  config.blockDim = threads;
   config.dynamicSmemBytes = static_cast<std::size_t>(bytes);
   config.stream = stream;
   config.attrs = &attribute;
