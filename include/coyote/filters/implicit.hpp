@@ -7,7 +7,6 @@
 #include "coyote/filters/filter.hpp"
 #include "coyote/mixers/bias.hpp"
 #include "coyote/operations/implicit.hpp"
-#include "coyote/operations/reference/linear.hpp"
 
 namespace coyote::inline v0 {
 
@@ -175,33 +174,16 @@ class Taps<ImplicitFilterWith<Activation, Window, Positions, OutputBias>, Backen
   void backward(Context<Backend>& context, Rows<const P> dtaps, Saved& saved) const {
     if (!maps_[0].weight.trains()) return;
     const auto frame = context.frame();
-    const Index n = dtaps.rows, layers = maps_.size() - 1;
-    const Batch rows{.sequences = 1, .length = n};
-    const Rows<P> before = saved.before, after = saved.after;
-    auto windowed = context.template make<P>(Window::is_trivial ? 0 : n, channels_);
+    auto windowed = context.template make<P>(Window::is_trivial ? 0 : dtaps.rows, channels_);
     Rows<const P> dout = dtaps;
     if constexpr (!Window::is_trivial) {
       apply_window<P>(context, coarse_, fine_, dtaps, windowed);
       dout = windowed;
     }
-    auto gradient_ = context.template make<P>(n, hidden_), scaled_ = context.template make<P>(n, hidden_);
-    const Rows<P> gradient = gradient_, scaled = scaled_;
-    for (Index l = layers; l >= 0; --l) {
-      const Map& map = maps_[l];
-      const Rows<P> dweight = map.weight.gradient, dbias = map.bias.rows > 0 ? map.bias.gradient : Rows<P>();
-      if (l == 0) {
-        Rows<P> dpositions;
-        if constexpr (Positions::train) dpositions = positions_.gradient.slice(0, n);
-        linear_backward<P>(context, rows, features(n), map.weight.view(), dout, dpositions,
-                           Positions::train ? Write::add : Write::none, dweight, dbias);
-        break;
-      }
-      linear_backward<P>(context, rows, after.columns((l - 1) * hidden_, hidden_), map.weight.view(), dout, gradient,
-                         Write::overwrite, dweight, dbias);
-      activate_net_backward<P, Activation>(context, frequency_.view(), before.columns((l - 1) * hidden_, hidden_), gradient,
-                                           scaled, frequency_.gradient);
-      dout = scaled;
-    }
+    Rows<P> dpositions;
+    if constexpr (Positions::train) dpositions = positions_.gradient.slice(0, dtaps.rows);
+    const Rows<P> before = saved.before, after = saved.after;
+    implicit_net_backward<P, Activation>(context, net(), features(dtaps.rows), before, after, dout, dpositions);
   }
 
  private:
@@ -226,24 +208,22 @@ class Taps<ImplicitFilterWith<Activation, Window, Positions, OutputBias>, Backen
     }
   }
 
+  auto net() const {
+    const auto map = [this](Index l) {
+      const auto& [weight, bias] = maps_[l];
+      return bias.rows > 0 ? NetMap<P>{weight.view(), bias.view(), weight.gradient, bias.gradient}
+                           : NetMap<P>{weight.view(), {}, weight.gradient, {}};
+    };
+    return Net<P, decltype(map)>{maps_.size() - 1, hidden_, frequency_.view(), frequency_.gradient, map};
+  }
+
   void run(Context<Backend>& context, Rows<P> taps, Saved& saved) const {
-    const Index n = taps.rows, layers = maps_.size() - 1;
-    const Batch rows{.sequences = 1, .length = n};
-    saved.before = context.template make<P>(n, layers * hidden_);
-    saved.after = context.template make<P>(n, layers * hidden_);
-    Rows<const P> x = features(n);
-    for (Index l = 0; l < layers; ++l) {
-      const Rows<P> before = Rows<P>(saved.before).columns(l * hidden_, hidden_);
-      const Rows<P> after = Rows<P>(saved.after).columns(l * hidden_, hidden_);
-      linear<P>(context, rows, x, maps_[l].weight.view(), maps_[l].bias.view(), before);
-      activate_net<P, Activation>(context, frequency_.view(), before, after);
-      x = after;
-    }
-    const Map& last = maps_[layers];
-    linear<P>(context, rows, x, last.weight.view(), last.bias.rows > 0 ? last.bias.view() : Rows<const P>(), taps);
-    if constexpr (!Window::is_trivial) {
-      apply_window<P>(context, coarse_, fine_, taps, taps);
-    }
+    const Index n = taps.rows, units = (maps_.size() - 1) * hidden_;
+    saved.before = context.template make<P>(n, units);
+    saved.after = context.template make<P>(n, units);
+    const Rows<P> before = saved.before, after = saved.after;
+    implicit_net<P, Activation>(context, net(), features(n), before, after, taps);
+    if constexpr (!Window::is_trivial) apply_window<P>(context, coarse_, fine_, taps, taps);
   }
 
   /// exp(-rate (a 256 + b) / (L-1)) is the product of two entries: small tables instead of one of L rows, and no exponential

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <concepts>
+
+#include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/rowwise.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
@@ -11,38 +14,67 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 /// How many rows of partial sums are worth their memory: four blocks for each multiprocessor of the largest devices.
 inline constexpr Index most_partial_rows = 528;
 
-/// The columns of `partial`, one after the other, belong to the elements of `first` and then to those of `second`, row by row:
-/// each receives (+=) the sum of its column.
-template <int Unused = 0>
-__global__ void __launch_bounds__(1024)
-    add_column_sums_kernel(Rows<const float> partial, Rows<float> first, Rows<float> second, Index columns) {
+inline constexpr int partial_rows_together = 16;
+
+/// The matrices that the columns of partial sums belong to, one after the other, each row by row.
+template <int N>
+struct SumTargets {
+  Rows<float> target[N];
+};
+
+/// Each element of the targets receives (+=) the sum of its column of `partial`. A thread has every blockDim.y-th row, 16 of them
+/// under way at once: it is the number of waits that counts.
+template <int N>
+__global__ void __launch_bounds__(1024) add_column_sums_kernel(Rows<const float> partial, SumTargets<N> targets, Index columns) {
+  __shared__ float sums[32][32];
   follow();
-  __shared__ float sums[32][33];
   const Index column = Index{blockIdx.x} * 32 + threadIdx.x;
+  const bool exists = column < columns, adds = exists && threadIdx.y == 0;
+  float* place = nullptr;
+  float before = 0;
+  if (adds) {
+    Index element = column;
+#pragma unroll
+    for (int n = 0; n < N; ++n) {
+      const Rows<float> target = targets.target[n];
+      const Index size = target.rows * target.width;
+      if (element >= 0 && element < size) {
+        place = target.stride == target.width ? target.data + element : &target(element / target.width, element % target.width);
+      }
+      element -= size;
+    }
+    before = *place;
+  }
   float sum = 0;
-  if (column < columns) {
-#pragma unroll 8
-    for (Index row = threadIdx.y; row < partial.rows; row += 32) sum += partial(row, column);
+  const auto rows = static_cast<int>(partial.rows), step = static_cast<int>(blockDim.y);
+  const Index apart = step * partial.stride;
+  const float* from = partial.row(threadIdx.y) + column;
+  for (int row = threadIdx.y; row < rows; row += partial_rows_together * step, from += partial_rows_together * apart) {
+    float values[partial_rows_together];
+#pragma unroll
+    for (int u = 0; u < partial_rows_together; ++u) {
+      values[u] = exists && row + u * step < rows ? from[u * apart] : 0.0f;
+    }
+#pragma unroll
+    for (int u = 0; u < partial_rows_together; ++u) sum += values[u];
   }
   sums[threadIdx.y][threadIdx.x] = sum;
   __syncthreads();
-  // Turned over, the 32 sums of a column lie in one warp.
-  float whole = sums[threadIdx.x][threadIdx.y];
-#pragma unroll
-  for (int lanes = 16; lanes > 0; lanes /= 2) whole += __shfl_xor_sync(0xFFFFFFFFu, whole, lanes);
-  const Index place = Index{blockIdx.x} * 32 + threadIdx.y, split = first.rows * first.width;
-  if (threadIdx.x != 0 || place >= columns) return;
-  const Rows<float> target = place < split ? first : second;
-  const Index element = place < split ? place : place - split;
-  target(element / target.width, element % target.width) += whole;
+  if (!adds) return;
+  for (int y = 1; y < step; ++y) sum += sums[y][threadIdx.x];
+  *place = before + sum;
 }
 
-inline void add_column_sums(Context<Cuda>& context, Rows<const float> partial, Rows<float> first, Rows<float> second = {}) {
-  const Index columns = first.rows * first.width + second.rows * second.width;
+/// target (+=) the sums of its columns of `partial`, which the kernel before has left; absent targets have none. That kernel may
+/// `follow`.
+template <std::same_as<Rows<float>>... Targets>
+void add_column_sums(Context<Cuda>& context, Rows<const float> partial, Targets... target) {
+  const Index columns = (... + (target.rows * target.width));
   if (columns == 0) return;
-  const dim3 grid(static_cast<unsigned>(ceil_div(columns, 32)));
-  launch_following(context, &add_column_sums_kernel<>, "launch of add_column_sums", grid, dim3(32, 32), 0, partial, first, second,
-                   columns);
+  constexpr int count = sizeof...(Targets);
+  const auto rows = static_cast<unsigned>(std::clamp<Index>(ceil_div(partial.rows, partial_rows_together), 1, 32));
+  launch_following(context, add_column_sums_kernel<count>, "launch of add_column_sums", static_cast<unsigned>(ceil_div(columns, 32)),
+                   dim3(32, rows), 0, partial, SumTargets<count>{{target...}}, columns);
 }
 
 /// partial(block, c) = sum of f over the rows of the block: blockIdx.y * blockDim.y + threadIdx.y and every so many further.

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "coyote/operations/cuda/column_sums.cuh"
+#include "coyote/operations/cuda/rowwise.cuh"
 #include "coyote/operations/head_products.hpp"
-#include "coyote/operations/implicit.hpp"
 #include "coyote/operations/shared_channels.hpp"
 
 namespace coyote::inline v0 {
@@ -21,43 +20,6 @@ void for_elements(Context<Cuda>& context, Index rows, Index width, const F& f) {
   for_elements_kernel<<<row_grid(rows, width), row_block(width), 0, context.stream()>>>(rows, width, f);
   COYOTE_CUDA_CHECK_LAUNCH("for_elements");
 }
-
-template <class P>
-struct Windowed {
-  Rows<const P> coarse, fine, x;
-  template <int N>
-  __device__ Pack<N> operator()(std::int32_t row, std::int32_t column) const {
-    const auto block = static_cast<std::int32_t>(fine.rows);
-    const Pack<N> slow = load<N>(coarse.row(row / block) + column), fast = load<N>(fine.row(row % block) + column);
-    const Pack<N> values = load<N>(x.row(row) + column);
-    return make_pack<N>([&](int i) { return values[i] * (slow[i] * fast[i]); });
-  }
-};
-
-template <class P, class Activation>
-struct NetActivation {
-  Rows<const P> frequency, before;
-  Rows<P> after;
-  __device__ void operator()(Index t, Index k) const {
-    P x = before(t, k);
-    if constexpr (Activation::has_frequency) x *= frequency(0, k);
-    after(t, k) = Activation::value(x);
-  }
-};
-template <class P, class Activation>
-struct NetActivationGradient {
-  Rows<const P> frequency, before;
-  Rows<P> dafter, dbefore;
-  __device__ void operator()(Index t, Index k) const {
-    if constexpr (Activation::has_frequency) {
-      const P f = frequency(0, k), d = dafter(t, k) * Activation::slope(f * before(t, k));
-      dbefore(t, k) = d * f;
-      dafter(t, k) = d * before(t, k);
-    } else {
-      dbefore(t, k) = dafter(t, k) * Activation::slope(before(t, k));
-    }
-  }
-};
 
 template <class S>
 struct RepeatChannels {
@@ -153,27 +115,6 @@ struct ContractedGradient {
 };
 
 }  // namespace cuda::inline COYOTE_CUDA_ARCHITECTURES
-
-/// y[t] = x[t] * coarse[t / n] * fine[t % n], per channel, n = fine.rows. y may be x.
-template <class P>
-void apply_window(Context<Cuda>& context, Rows<const P> coarse, Rows<const P> fine, Rows<const P> x, Rows<P> y) {
-  cuda::map_rows(context, cuda::Windowed<P>{coarse, fine, x}, Write::overwrite, y, coarse, fine, x);
-}
-
-/// after = Activation::value(x) with x = before, or frequency * before where the activation has frequencies. The activation's
-/// functions are COYOTE_HOST_DEVICE.
-template <class P, class Activation>
-void activate_net(Context<Cuda>& context, Rows<const P> frequency, Rows<const P> before, Rows<P> after) {
-  cuda::for_elements(context, before.rows, before.width, cuda::NetActivation<P, Activation>{frequency, before, after});
-}
-/// dbefore from dafter, which is used up; dfrequency += its gradient.
-template <class P, class Activation>
-void activate_net_backward(Context<Cuda>& context, Rows<const P> frequency, Rows<const P> before, Rows<P> dafter, Rows<P> dbefore,
-                           Rows<P> dfrequency) {
-  cuda::for_elements(context, before.rows, before.width,
-                     cuda::NetActivationGradient<P, Activation>{frequency, before, dafter, dbefore});
-  if (Activation::has_frequency) cuda::sum_rows<P>(context, dafter.rows, cuda::SameRow<P>{dafter}, dfrequency, dafter);
-}
 
 /// y[i, c] = x[i, c / share]
 template <class P>

@@ -21,155 +21,176 @@ struct NarrowGradients {
   Rows<float> partial;
 };
 
-/// Tiles of 64 rows, as many under way as blocks have room for; in and out are widths filled up with zeros.
+/// One block of 16 warps for each multiprocessor, so that there are as few partial sums as can be, and all tiles on their way
+/// that have room. In and Out are widths filled up with zeros.
 template <int In, int Out>
 struct NarrowTiling {
-  static constexpr int rows = 64, threads = 256;
-  static constexpr int stages = In + Out <= 128 ? 4 : In + Out <= 192 ? 3 : 2;
+  static constexpr int rows = 128, threads = 512;
+  static constexpr int stages = In + Out <= 192 ? 3 : 2;
   static constexpr int stage_bytes = 2 * rows * (In + Out), bytes = stages * stage_bytes + 2 * In * Out;
 };
 
-/// Starts copying rows first .. first + Count - 1 of a matrix, row r to place(r); what does not exist becomes 0.
+/// Starts copying rows first .. first + Count - 1 of a matrix, row r to place(r), which keeps to its 32 rows; what does not exist
+/// becomes 0. Threads go side by side through 64 columns, down the rows, and then to the next columns: all of a thread's
+/// addresses differ by constants.
 template <int Width, int Count, int Threads, class Place>
 __device__ void copy_rows(Tile<Width> tile, Rows<const bf16> from, Index first, Place&& place) {
-  constexpr int chunks = Tile<Width>::chunks;
+  constexpr int together = Threads / 8;
+  static_assert(together % 32 == 0 && Count % together == 0);
+  const int row = threadIdx.x / 8, chunk = threadIdx.x % 8;
+  const std::uint32_t to = tile.at(place(row), chunk);
+  const bf16* const source = from.row(first + row) + 8 * chunk;
 #pragma unroll
-  for (int n = threadIdx.x; n < Count * chunks; n += Threads) {
-    const int row = n / chunks, chunk = n % chunks;
-    const bool exists = first + row < from.rows && 8 * chunk < from.width;
-    copy_16_bytes(tile.at(place(row), chunk), exists ? from.row(first + row) + 8 * chunk : from.data, exists);
+  for (int i = 0; i < Count; i += together) {
+#pragma unroll
+    for (int c = 0; c < Width; c += 64) {
+      const bool exists = first + row + i < from.rows && c + 8 * chunk < from.width;
+      copy_16_bytes(to + i * Tile<Width>::row_bytes + 2 * c, exists ? source + i * from.stride + c : from.data, exists);
+    }
   }
 }
 
-/// Eight warps: two halves of dweight's rows by four quarters of its columns, and four times 16 rows of dx by two halves of its
-/// columns. The sums for dbias are a product with rows of ones.
+/// A warp's part of dweight = x^T dy, a quarter of its rows by a quarter of its columns, and of dbias, whose columns of four
+/// warps' common quarter take turns over those: a product with rows of ones.
+template <int In, int Out>
+struct NarrowProducts {
+  static constexpr int m = In / 64, n = Out / 32, turns = (n + 3) / 4;
+  float products[m][n][4], sums[turns][4];
+  int down = threadIdx.x / 32 % 4, across = threadIdx.x / 128;
+
+  __device__ NarrowProducts() {
+#pragma unroll
+    for (int i = 0; i < m; ++i) clear(products[i]);
+    clear(sums);
+  }
+  template <int Rows>
+  __device__ void add(Tile<In> x, Tile<Out> dy) {
+    std::uint32_t left[2][m][4], right[2][n / 2][4];
+    const auto load = [&](int k) {
+#pragma unroll
+      for (int i = 0; i < m; ++i) x.left_transposed(left[k % 2][i], 16 * k, down * m + i);
+#pragma unroll
+      for (int j = 0; j < n / 2; ++j) dy.right(right[k % 2][j], 16 * k, across * (n / 2) + j);
+    };
+    load(0);
+#pragma unroll
+    for (int k = 0; k < Rows / 16; ++k) {
+      if (k + 1 < Rows / 16) load(k + 1);
+#pragma unroll
+      for (int j = 0; j < n; ++j) {
+        const std::uint32_t *const b = right[k % 2][j / 2] + j % 2 * 2, one = 0x3F803F80;
+#pragma unroll
+        for (int i = 0; i < m; ++i) multiply_add(products[i][j], left[k % 2][i], b[0], b[1]);
+        if (j % 4 == down) multiply_add(sums[j / 4], {one, one, one, one}, b[0], b[1]);
+      }
+    }
+  }
+  /// Leaves what exists of it, dweight row by row and then dbias.
+  __device__ void store(int in, int out, bool wants_sums, float* to) const {
+    const int lane = threadIdx.x % 32;
+#pragma unroll
+    for (int j = 0; j < n; ++j) {
+      const int c = across * (Out / 4) + 8 * j + lane % 4 * 2;
+      if (c >= out) continue;
+#pragma unroll
+      for (int i = 0; i < 2 * m; ++i) {
+        const int row = down * (In / 4) + 8 * i + lane / 4;
+        const float* const pair = products[i / 2][j] + i % 2 * 2;
+        if (row < in) *reinterpret_cast<float2*>(to + row * out + c) = {pair[0], pair[1]};
+      }
+      if (wants_sums && j % 4 == down && lane < 4)
+        *reinterpret_cast<float2*>(to + in * out + c) = {sums[j / 4][0], sums[j / 4][1]};
+    }
+  }
+};
+
+/// Row r of the weights stands where it makes a lane's accumulators of four neighbouring products of 8 columns, columns 2 t and
+/// 2 t + 1 of each, columns 8 t .. 8 t + 7 of dx: 16 bytes.
+__device__ inline int narrow_weight_place(int row) {
+  const int within = row % 32;
+  return row - within + within % 8 / 2 * 8 + within / 8 * 2 + within % 2;
+}
+
+/// dx (=|+=) dy weight^T for a tile: a warp has 16 rows and half of the columns.
+template <int In, int Out>
+__device__ void narrow_errors(Tile<Out> dy, Tile<Out> weight, Index first, Rows<bf16> dx, bool adds) {
+  constexpr int groups = In / 64;
+  const int lane = threadIdx.x % 32, row = threadIdx.x / 32 % 8 * 16, column = threadIdx.x / 256 * (In / 2);
+  float sums[4 * groups][4];
+  clear(sums);
+  std::uint32_t left[2][4], right[2][2 * groups][4];
+  const auto load = [&](int k) {
+    dy.left(left[k % 2], row, k);
+#pragma unroll
+    for (int j = 0; j < 2 * groups; ++j) weight.right_transposed(right[k % 2][j], column + 16 * j, k);
+  };
+  load(0);
+#pragma unroll
+  for (int k = 0; k < Out / 16; ++k) {
+    if (k + 1 < Out / 16) load(k + 1);
+#pragma unroll
+    for (int j = 0; j < 4 * groups; ++j) {
+      const std::uint32_t* const b = right[k % 2][j / 2] + j % 2 * 2;
+      multiply_add(sums[j], left[k % 2], b[0], b[1]);
+    }
+  }
+#pragma unroll
+  for (int lower = 0; lower < 2; ++lower) {
+    const Index i = first + row + lane / 4 + 8 * lower;
+    if (i >= dx.rows) continue;
+#pragma unroll
+    for (int q = 0; q < groups; ++q) {
+      const int c = column + 32 * q + lane % 4 * 8;
+      if (c >= dx.width) continue;
+      bf16* const to = dx.row(i) + c;
+      Pack<8> values = make_pack<8>([&](int e) { return sums[4 * q + e / 2][2 * lower + e % 2]; });
+      if (adds) {
+        const Pack<8> before = cuda::load<8>(static_cast<const bf16*>(to));
+#pragma unroll
+        for (int e = 0; e < 8; ++e) values[e] += before[e];
+      }
+      store<8>(to, values);
+    }
+  }
+}
+
 template <int In, int Out>
 __global__ void __launch_bounds__(NarrowTiling<In, Out>::threads) narrow_gradients_kernel(NarrowGradients g) {
   using Tiling = NarrowTiling<In, Out>;
   constexpr int rows = Tiling::rows, threads = Tiling::threads, stages = Tiling::stages;
-  extern __shared__ __align__(128) unsigned char memory[];
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const std::uint32_t base = shared_address(memory);
+  extern __shared__ __align__(128) std::byte narrow_memory[];
+  follow();
+  const std::uint32_t base = shared_address(narrow_memory);
   const Tile<Out> weight{base + stages * Tiling::stage_bytes};
   const auto x_tile = [&](int stage) { return Tile<In>{base + static_cast<std::uint32_t>(stage * Tiling::stage_bytes)}; };
   const auto dy_tile = [&](int stage) { return Tile<Out>{x_tile(stage).address + 2 * rows * In}; };
-  const bool wants_dx = g.dx.rows > 0;
-
-  // A lane's accumulators of four neighbouring products of 8 columns are columns 2 t + {0, 1} of each. With the rows of the
-  // weights in this order they are columns 8 t .. 8 t + 7 of dx: 16 bytes.
-  if (wants_dx) {
-    copy_rows<Out, In, threads>(weight, g.weight, 0, [](int row) {
-      const int within = row % 32;
-      return row - within + within % 8 / 2 * 8 + within / 8 * 2 + within % 2;
-    });
-  }
-  const Index tiles = (g.x.rows + rows - 1) / rows, step = gridDim.x;
-  const auto copy = [&](Index tile, int stage) {
+  const auto tiles = static_cast<int>((g.x.rows + rows - 1) / rows), step = static_cast<int>(gridDim.x);
+  const auto copy = [&](int tile, int stage) {
     if (tile < tiles) {
       const auto same = [](int row) { return row; };
-      copy_rows<In, rows, threads>(x_tile(stage), g.x, tile * rows, same);
-      copy_rows<Out, rows, threads>(dy_tile(stage), g.dy, tile * rows, same);
+      copy_rows<In, rows, threads>(x_tile(stage), g.x, Index{tile} * rows, same);
+      copy_rows<Out, rows, threads>(dy_tile(stage), g.dy, Index{tile} * rows, same);
     }
     commit_copies();
   };
-#pragma unroll
-  for (int s = 0; s < stages - 1; ++s) copy(blockIdx.x + s * step, s);
+  if (g.dx.rows > 0) copy_rows<Out, In, threads>(weight, g.weight, 0, narrow_weight_place);
+#pragma unroll 1
+  for (int s = 0; s < stages; ++s) copy(static_cast<int>(blockIdx.x) + s * step, s);
 
-  const int half = warp % 2, quarter = warp / 2;
-  float products[In / 32][Out / 32][4], sums[Out / 32][4];
-#pragma unroll
-  for (int m = 0; m < In / 32; ++m) clear(products[m]);
-  clear(sums);
+  NarrowProducts<In, Out> products;
   int stage = 0;
-  for (Index tile = blockIdx.x; tile < tiles; tile += step) {
-    wait_copies<stages - 2>();
+  for (int tile = static_cast<int>(blockIdx.x); tile < tiles; tile += step) {
+    wait_copies<stages - 1>();
     __syncthreads();
-    copy(tile + (stages - 1) * step, stage == 0 ? stages - 1 : stage - 1);
-    const Tile<In> x = x_tile(stage);
     const Tile<Out> dy = dy_tile(stage);
-    if (++stage == stages) stage = 0;
-#pragma unroll
-    for (int k = 0; k < rows; k += 16) {
-      std::uint32_t left[In / 32][4];
-#pragma unroll
-      for (int m = 0; m < In / 32; ++m) x.left_transposed(left[m], k, half * (In / 32) + m);
-#pragma unroll
-      for (int n = 0; n < Out / 32; n += 2) {
-        std::uint32_t right[4];
-        dy.right(right, k, quarter * (Out / 64) + n / 2);
-#pragma unroll
-        for (int m = 0; m < In / 32; ++m) {
-          multiply_add(products[m][n], left[m], right[0], right[1]);
-          multiply_add(products[m][n + 1], left[m], right[2], right[3]);
-        }
-        if (half == 0) {
-          constexpr std::uint32_t one = 0x3F803F80;
-          constexpr std::uint32_t ones[4] = {one, one, one, one};
-          multiply_add(sums[n], ones, right[0], right[1]);
-          multiply_add(sums[n + 1], ones, right[2], right[3]);
-        }
-      }
-    }
-    if (!wants_dx) continue;
-    const int row = warp % 4 * 16, column = warp / 4 * (In / 2);
-    float dx[In / 64][4][4];
-#pragma unroll
-    for (int q = 0; q < In / 64; ++q) clear(dx[q]);
-#pragma unroll
-    for (int k = 0; k < Out / 16; ++k) {
-      std::uint32_t left[4];
-      dy.left(left, row, k);
-#pragma unroll
-      for (int q = 0; q < In / 64; ++q) {
-#pragma unroll
-        for (int n = 0; n < 4; n += 2) {
-          std::uint32_t right[4];
-          weight.right_transposed(right, column + 32 * q + 8 * n, k);
-          multiply_add(dx[q][n], left, right[0], right[1]);
-          multiply_add(dx[q][n + 1], left, right[2], right[3]);
-        }
-      }
-    }
-#pragma unroll
-    for (int lower = 0; lower < 2; ++lower) {
-      const Index i = tile * rows + row + lane / 4 + 8 * lower;
-      if (i >= g.dx.rows) continue;
-#pragma unroll
-      for (int q = 0; q < In / 64; ++q) {
-        const int c = column + 32 * q + lane % 4 * 8;
-        if (c >= g.dx.width) continue;
-        bf16* const to = g.dx.row(i) + c;
-        Pack<8> values = make_pack<8>([&](int e) { return dx[q][e / 2][2 * lower + e % 2]; });
-        if (g.adds) {
-          const Pack<8> before = load<8>(static_cast<const bf16*>(to));
-#pragma unroll
-          for (int e = 0; e < 8; ++e) values[e] += before[e];
-        }
-        store<8>(to, values);
-      }
-    }
+    products.template add<rows>(x_tile(stage), dy);
+    if (g.dx.rows > 0) narrow_errors<In, Out>(dy, weight, Index{tile} * rows, g.dx, g.adds);
+    __syncthreads();
+    copy(tile + stages * step, stage);
+    stage = stage + 1 == stages ? 0 : stage + 1;
   }
-
   const auto in = static_cast<int>(g.x.width), out = static_cast<int>(g.dy.width);
-  float* const partial = g.partial.row(blockIdx.x);
-#pragma unroll
-  for (int n = 0; n < Out / 32; ++n) {
-    const int c = quarter * (Out / 4) + 8 * n + lane % 4 * 2;
-    if (c >= out) continue;
-#pragma unroll
-    for (int m = 0; m < In / 32; ++m) {
-#pragma unroll
-      for (int lower = 0; lower < 2; ++lower) {
-        const int i = half * (In / 2) + 16 * m + lane / 4 + 8 * lower;
-        if (i < in) {
-          *reinterpret_cast<float2*>(partial + i * out + c) = {products[m][n][2 * lower], products[m][n][2 * lower + 1]};
-        }
-      }
-    }
-    if (half == 0 && lane < 4 && g.partial.width > in * out) {
-      *reinterpret_cast<float2*>(partial + in * out + c) = {sums[n][0], sums[n][1]};
-    }
-  }
+  products.store(in, out, g.partial.width > in * out, g.partial.row(blockIdx.x));
 }
 
 /// Calls use(In, Out), constants that hold the widths of a map, when it is a narrow one; says whether it is.
@@ -207,9 +228,8 @@ inline bool narrow_gradients(Context<Cuda>& context, Rows<const bf16> x, Rows<co
     const Rows<float> partial = context.make<float>(blocks, x.width * dy.width + dbias.width);
     const auto kernel = narrow_gradients_kernel<in(), out()>;
     COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tiling::bytes));
-    kernel<<<static_cast<unsigned>(blocks), Tiling::threads, Tiling::bytes, context.stream()>>>(
-        {x, weight, dy, dx, write == Write::add, partial});
-    COYOTE_CUDA_CHECK_LAUNCH("narrow_gradients");
+    launch_following(context, kernel, "launch of narrow_gradients", static_cast<unsigned>(blocks), Tiling::threads, Tiling::bytes,
+                     NarrowGradients{x, weight, dy, dx, write == Write::add, partial});
     add_column_sums(context, partial, dweight, dbias);
     done = true;
   });
