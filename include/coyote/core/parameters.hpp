@@ -269,6 +269,16 @@ class RoundedParameters {
   constexpr ~RoundedParameters() {}
 };
 
+/// While it lives, backends that make a parameter's gradient from partial sums may let these wait; `finish` adds them up.
+template <class Backend>
+class GatheredSums {
+ public:
+  template <class C>
+  constexpr explicit GatheredSums(C&) {}
+  constexpr ~GatheredSums() {}
+  constexpr void finish() {}
+};
+
 /// Gives every parameter of `layer` its initial value. Made on the host in double, then rounded: the same numbers on
 /// every backend and for every scalar. The parameters are where the host can write them (see ParameterStore::on_host).
 template <class L>

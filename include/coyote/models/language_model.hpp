@@ -149,6 +149,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     const RoundedParameters<S, Backend> rounded(context, store_);
     const ModeScope mode(context, Mode::training);
     clear_penalties(context);
+    GatheredSums<Backend> sums(context);
     auto order = token_order(context, here.resident_tokens(), options_.vocabulary);
     run(context, here, saved);
     const Index width = options_.width, labels = static_cast<Index>(here.labels.size());
@@ -162,6 +163,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     drop_.backward(context, here, turns[0], turns[1], Write::overwrite, saved.drop);
     if (has_positions) add_positions_backward<S>(context, here, turns[1], positions_.gradient);
     embed_backward<S>(context, order, here.resident_tokens(), turns[1], embedding_.gradient);
+    sums.finish();
     return loss;
   }
 

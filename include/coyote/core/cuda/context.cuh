@@ -5,6 +5,7 @@
 
 #include <cstring>
 #include <memory>
+#include <vector>
 
 #include "coyote/core/context.hpp"
 #include "coyote/core/cuda/bf16.cuh"
@@ -62,6 +63,17 @@ namespace cuda {
 /// Numbers that operations sum up to, each in a place of its own on the device.
 enum class Slot : int { loss, right, squares, auxiliary, count };
 
+/// Partial sums for gradients of parameters, of which every block of a kernel leaves a row.
+struct PartialSums {
+  Rows<float> rows;
+  bool waits = false;  ///< they stay until the pass ends, see GatheredSums
+};
+/// The columns of partial sums that belong to the elements of a gradient, row by row.
+struct WaitingSum {
+  Rows<const float> partial;
+  Rows<float> target;
+};
+
 /// A number that the device works out: reading it waits for that. It holds until the same operation runs again.
 class Result {
  public:
@@ -108,7 +120,8 @@ class Context<Cuda> : public ContextBase {
     DeviceArena::Mark mark_;
   };
 
-  explicit Context(DeviceNumber device = {}) : resources_(std::make_unique<Resources>(device)), arena_(resources_->memory()) {}
+  explicit Context(DeviceNumber device = {})
+      : resources_(std::make_unique<Resources>(device)), arena_(resources_->memory()), sums_arena_(resources_->memory()) {}
   Context(Context&&) noexcept = default;
 
   /// An uninitialised activation or scratch matrix in the device's memory, its data on a boundary of 256 bytes. Rows are
@@ -212,12 +225,27 @@ class Context<Cuda> : public ContextBase {
     return known ? Rows<const bf16>(rounded_.copy + at, m.rows, m.width, m.stride) : Rows<const bf16>();
   }
 
+  /// Memory for partial sums: in the current frame, or until the end of the pass while it gathers them.
+  cuda::PartialSums make_partial_sums(Index rows, Index width) {
+    if (!gathers_sums_) return {make<float>(rows, width), false};
+    const auto bytes = static_cast<std::size_t>(rows * width) * sizeof(float);
+    return {{static_cast<float*>(sums_arena_.allocate(bytes)), rows, width}, true};
+  }
+  DeviceArena& sums_arena() { return sums_arena_; }
+  std::vector<cuda::WaitingSum>& waiting_sums() { return waiting_sums_; }
+  void gather_sums(bool on) { gathers_sums_ = on; }
+
   DeviceArena& arena() { return arena_; }
+  /// Changes whenever memory comes or goes: with an equal one, a pass of the same sizes finds its tensors at the same addresses.
+  std::uint64_t generation() const { return arena_.generation() + sums_arena_.generation(); }
 
   /// The largest number of bytes of activations and scratch in use so far.
-  std::size_t peak_memory() const { return arena_.peak(); }
+  std::size_t peak_memory() const { return arena_.peak() + sums_arena_.peak(); }
   /// See BasicArena::poison.
-  void poison(bool on) { arena_.poison(on); }
+  void poison(bool on) {
+    arena_.poison(on);
+    sums_arena_.poison(on);
+  }
 
  private:
   struct Resources {
@@ -283,8 +311,9 @@ class Context<Cuda> : public ContextBase {
   };
 
   std::unique_ptr<Resources> resources_;
-  DeviceArena arena_;  // goes before the stream
-  bool fetched_ = false, coming_ = false, numbers_on_device_ = false, is_beside_ = false;
+  DeviceArena arena_, sums_arena_;  // they go before the stream
+  std::vector<cuda::WaitingSum> waiting_sums_;
+  bool gathers_sums_ = false, fetched_ = false, coming_ = false, numbers_on_device_ = false, is_beside_ = false;
   struct {
     const float* values = nullptr;
     Index size = 0;

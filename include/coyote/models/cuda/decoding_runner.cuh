@@ -29,8 +29,8 @@ class DecodingRunner<Cuda> {
     const DeviceStep on_device{arrays_.data(), arrays_.data() + 1};
     Step here = step;
     here.device = &on_device;
-    if (generation_ != context.arena().generation()) {
-      generation_ = context.arena().generation();
+    if (generation_ != context.generation()) {
+      generation_ = context.generation();
       runs_ = 0;
       graph_ = {};
     }

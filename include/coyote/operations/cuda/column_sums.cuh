@@ -22,13 +22,12 @@ struct SumTargets {
   Rows<float> target[N];
 };
 
-/// Each element of the targets receives (+=) the sum of its column of `partial`. A thread has every blockDim.y-th row, 16 of them
-/// under way at once: it is the number of waits that counts.
+/// Each element of the targets receives (+=) the sum of its column of `partial`; a block has 32 of them. A thread has every
+/// blockDim.y-th row, 16 of them under way at once: it is the number of waits that counts.
 template <int N>
-__global__ void __launch_bounds__(1024) add_column_sums_kernel(Rows<const float> partial, SumTargets<N> targets, Index columns) {
+__device__ void add_columns(Rows<const float> partial, const SumTargets<N>& targets, Index columns, Index block) {
   __shared__ float sums[32][32];
-  follow();
-  const Index column = Index{blockIdx.x} * 32 + threadIdx.x;
+  const Index column = block * 32 + threadIdx.x;
   const bool exists = column < columns, adds = exists && threadIdx.y == 0;
   float* place = nullptr;
   float before = 0;
@@ -64,6 +63,11 @@ __global__ void __launch_bounds__(1024) add_column_sums_kernel(Rows<const float>
   for (int y = 1; y < step; ++y) sum += sums[y][threadIdx.x];
   *place = before + sum;
 }
+template <int N>
+__global__ void __launch_bounds__(1024) add_column_sums_kernel(Rows<const float> partial, SumTargets<N> targets, Index columns) {
+  follow();
+  add_columns(partial, targets, columns, Index{blockIdx.x});
+}
 
 /// target (+=) the sums of its columns of `partial`, which the kernel before has left; absent targets have none. That kernel may
 /// `follow`.
@@ -73,8 +77,70 @@ void add_column_sums(Context<Cuda>& context, Rows<const float> partial, Targets.
   if (columns == 0) return;
   constexpr int count = sizeof...(Targets);
   const auto rows = static_cast<unsigned>(std::clamp<Index>(ceil_div(partial.rows, partial_rows_together), 1, 32));
-  launch_following(context, add_column_sums_kernel<count>, "launch of add_column_sums", static_cast<unsigned>(ceil_div(columns, 32)),
-                   dim3(32, rows), 0, partial, SumTargets<count>{{target...}}, columns);
+  launch_following(context, add_column_sums_kernel<count>, "launch of add_column_sums",
+                   static_cast<unsigned>(ceil_div(columns, 32)), dim3(32, rows), 0, partial, SumTargets<count>{{target...}},
+                   columns);
+}
+
+/// As many sums as one kernel can be told of.
+inline constexpr int most_gathered_sums = 24;
+struct GatheredList {
+  struct Entry {
+    Rows<const float> partial;
+    Rows<float> target;
+    std::int32_t first_block;  // of those that have 32 of its columns each
+  };
+  Entry entry[most_gathered_sums];
+  int count = 0;
+};
+
+/// add_column_sums of every entry.
+template <int Unused = 0>
+__global__ void __launch_bounds__(512) add_gathered_sums_kernel(GatheredList list) {
+  follow();
+  int n = 0;
+  while (n + 1 < list.count && static_cast<std::int32_t>(blockIdx.x) >= list.entry[n + 1].first_block) ++n;
+  const GatheredList::Entry& entry = list.entry[n];
+  const SumTargets<1> target{{entry.target}};
+  add_columns(entry.partial, target, entry.target.rows * entry.target.width,
+              Index{static_cast<std::int32_t>(blockIdx.x) - entry.first_block});
+}
+
+/// Adds up what waits, and forgets it.
+inline void add_waiting_sums(Context<Cuda>& context) {
+  std::vector<WaitingSum>& waiting = context.waiting_sums();
+  for (std::size_t first = 0; first < waiting.size(); first += most_gathered_sums) {
+    GatheredList list;
+    std::int32_t blocks = 0;
+    for (std::size_t n = first; n < waiting.size() && n < first + most_gathered_sums; ++n) {
+      const WaitingSum& sum = waiting[n];
+      list.entry[list.count++] = {sum.partial, sum.target, blocks};
+      blocks += static_cast<std::int32_t>(ceil_div(sum.target.rows * sum.target.width, 32));
+    }
+    launch_following(context, &add_gathered_sums_kernel<>, "launch of add_gathered_sums", static_cast<unsigned>(blocks),
+                     dim3(32, 16), 0, list);
+  }
+  waiting.clear();
+}
+
+/// The same for partial sums that may wait. One gradient never waits twice: the order of its sums is that of the calls.
+template <std::same_as<Rows<float>>... Targets>
+void add_column_sums(Context<Cuda>& context, const PartialSums& partial, Targets... target) {
+  if (!partial.waits) return add_column_sums(context, Rows<const float>(partial.rows), target...);
+  Index column = 0;
+  const auto wait = [&](Rows<float> to) {
+    const Index size = to.rows * to.width;
+    if (size == 0) return;
+    for (const WaitingSum& other : context.waiting_sums()) {
+      if (other.target.data == to.data) {
+        add_waiting_sums(context);
+        break;
+      }
+    }
+    context.waiting_sums().push_back({Rows<const float>(partial.rows).columns(column, size), to});
+    column += size;
+  };
+  (wait(target), ...);
 }
 
 /// partial(block, c) = sum of f over the rows of the block: blockIdx.y * blockDim.y + threadIdx.y and every so many further.
@@ -128,9 +194,9 @@ void sum_rows(Context<Cuda>& context, Index rows, const F& f, Rows<float> target
         const dim3 block = row_block(packs);
         const Index columns = ceil_div(packs, block.x), blocks = ceil_div(rows, Index{block.y} * 8);
         const Index partial_rows = std::clamp<Index>(blocks, 1, std::max<Index>(1, most_partial_rows / columns));
-        const Rows<float> partial = context.make<float>(partial_rows, target.width);
+        const PartialSums partial = context.make_partial_sums(partial_rows, target.width);
         const dim3 grid(static_cast<unsigned>(columns), static_cast<unsigned>(partial_rows));
-        launch_following(context, &sum_rows_kernel<N, F>, "launch of sum_rows", grid, block, 0, rows, f, partial);
+        launch_following(context, &sum_rows_kernel<N, F>, "launch of sum_rows", grid, block, 0, rows, f, partial.rows);
         add_column_sums(context, partial, target);
       },
       views...);
@@ -170,14 +236,40 @@ void sum_positions(Context<Cuda>& context, const Batch& batch, const F& f, Rows<
         const Index packs = width / n(), threads = packs * batch.length;
         const Index chunks = std::clamp<Index>((Index{1} << 18) / threads, 1, ceil_div(batch.sequences, 8));
         const auto chunk = static_cast<std::int32_t>(ceil_div(batch.sequences, chunks));
-        const Rows<float> partial = context.make<float>(chunks, batch.length * width);
+        const PartialSums partial = context.make_partial_sums(chunks, batch.length * width);
         dim3 grid = row_grid(batch.length, packs);
         grid.z = static_cast<unsigned>(chunks);
         launch_following(context, &sum_positions_kernel<n(), F>, "launch of sum_positions", grid, row_block(packs), 0,
-                         sequences_of(batch), chunk, width, f, partial);
+                         sequences_of(batch), chunk, width, f, partial.rows);
         add_column_sums(context, partial, target.slice(0, batch.length));
       },
       views...);
 }
 
 }  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
+
+namespace coyote::inline v0 {
+
+/// Partial sums wait in memory of their own, and one kernel adds up all of a pass: a tenth of a short pass' kernels would
+/// otherwise be such sums.
+template <>
+class GatheredSums<Cuda> {
+ public:
+  explicit GatheredSums(Context<Cuda>& context) : context_(context), mark_(context.sums_arena().mark()) {
+    context.gather_sums(true);
+  }
+  GatheredSums(const GatheredSums&) = delete;
+  GatheredSums& operator=(const GatheredSums&) = delete;
+  ~GatheredSums() {
+    context_.gather_sums(false);
+    context_.waiting_sums().clear();
+    context_.sums_arena().release(mark_);
+  }
+  void finish() { cuda::add_waiting_sums(context_); }
+
+ private:
+  Context<Cuda>& context_;
+  Context<Cuda>::DeviceArena::Mark mark_;
+};
+
+}  // namespace coyote::inline v0

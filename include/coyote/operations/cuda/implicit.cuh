@@ -280,9 +280,10 @@ void implicit_net_backward(Context<Cuda>& context, const Net<P, MapAt>& net, Row
     const auto &in = small.hidden, &to = small.output;
     const Index blocks = std::min<Index>(ceil_div(dout.rows, Index{small_net_rows}), context.limits().multiprocessors);
     const auto size = [](auto... view) { return (... + (view.rows * view.width)); };
-    const Rows<float> partial = context.make<float>(blocks, size(to.dweight, to.dbias, in.dweight, in.dbias, net.dfrequency));
+    const PartialSums partial =
+        context.make_partial_sums(blocks, size(to.dweight, to.dbias, in.dweight, in.dbias, net.dfrequency));
     small_net_backward_kernel<Activation, units()><<<static_cast<unsigned>(blocks), small_net_threads, 0, context.stream()>>>(
-        small, before, after, dout, dfeatures, partial);
+        small, before, after, dout, dfeatures, partial.rows);
     COYOTE_CUDA_CHECK_LAUNCH("small_net_backward");
     add_column_sums(context, partial, to.dweight, to.dbias, in.dweight, in.dbias, net.dfrequency);
   });

@@ -225,11 +225,11 @@ inline bool narrow_gradients(Context<Cuda>& context, Rows<const bf16> x, Rows<co
     if (Tiling::bytes > context.limits().shared_memory) return;
     const auto frame = context.frame();
     const Index blocks = std::min<Index>(ceil_div(x.rows, Index{Tiling::rows}), context.limits().multiprocessors);
-    const Rows<float> partial = context.make<float>(blocks, x.width * dy.width + dbias.width);
+    const PartialSums partial = context.make_partial_sums(blocks, x.width * dy.width + dbias.width);
     const auto kernel = narrow_gradients_kernel<in(), out()>;
     COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tiling::bytes));
     launch_following(context, kernel, "launch of narrow_gradients", static_cast<unsigned>(blocks), Tiling::threads, Tiling::bytes,
-                     NarrowGradients{x, weight, dy, dx, write == Write::add, partial});
+                     NarrowGradients{x, weight, dy, dx, write == Write::add, partial.rows});
     add_column_sums(context, partial, dweight, dbias);
     done = true;
   });

@@ -405,13 +405,13 @@ void normalise_backward(Context<Cuda>& context, NormKind kind, Rows<const S> x, 
         const int rows = cuda::row_threads / team.lanes * cuda::rows_together_backward(N, Packs);
         const Index wanted = ceil_div(x.rows, rows), resident = 2 * context.limits().multiprocessors;
         const Index blocks = sums ? std::min(wanted, resident) : wanted;
-        const Rows<float> partial = sums ? context.make<float>(blocks, 2 * x.width) : Rows<float>();
+        const cuda::PartialSums partial = sums ? context.make_partial_sums(blocks, 2 * x.width) : cuda::PartialSums{};
         const Index lines = cuda::row_threads / std::max(team.lanes, 32);
         cuda::launch_following(context, &cuda::normalise_backward_kernel<N, Packs, S>, "launch of normalise_backward",
                                static_cast<unsigned>(blocks), cuda::row_threads,
-                               static_cast<std::size_t>(lines * partial.width) * sizeof(float),
+                               static_cast<std::size_t>(lines * partial.rows.width) * sizeof(float),
                                cuda::NormProblem{kind, 0.0f, team.lanes}, x, scale, statistics,
-                               cuda::NormGradients<S>{dy, skip, dx, write, partial});
+                               cuda::NormGradients<S>{dy, skip, dx, write, partial.rows});
         if (sums) {
           cuda::add_column_sums(context, partial, dscale, dshift);
         } else if (dscale.rows > 0) {

@@ -417,15 +417,16 @@ void launch_short_convolution_backward(Context<Cuda>& context, const ShortConvol
         const Index room = std::max<Index>(1, Index{tuning.blocks} * context.limits().multiprocessors / columns);
         const Index turns = ceil_div(runs, room * block.y);
         const Index blocks = ceil_div(runs, turns * block.y);
-        const Rows<float> partial = gradients.sums ? context.make<float>(blocks, (K + 1) * problem.x.width) : Rows<float>();
+        const PartialSums partial = gradients.sums ? context.make_partial_sums(blocks, (K + 1) * problem.x.width) : PartialSums{};
         const dim3 grid(static_cast<unsigned>(blocks), static_cast<unsigned>(columns));
         launch_following(context, &short_convolution_backward_kernel<K, n(), tuning.rows, tuning.blocks, Gated, S>,
-                         "launch of short_convolution_backward", grid, block, 0, problem, gradients, turns, partial);
+                         "launch of short_convolution_backward", grid, block, 0, problem, gradients, turns, partial.rows);
         if (!gradients.sums) return;
         if (dtaps.rows > 0) {
           add_column_sums(context, partial, dtaps, dbias);
         } else {
-          add_column_sums(context, partial.columns(K * problem.x.width, problem.x.width), dbias);
+          const Rows<float> last = partial.rows.columns(K * problem.x.width, problem.x.width);
+          add_column_sums(context, PartialSums{last, partial.waits}, dbias);
         }
       },
       problem.x, problem.taps, problem.bias, problem.gate, gradients.dy, gradients.dx, gradients.dgate);

@@ -44,13 +44,9 @@ class StepRunner<Cuda> {
     const DeviceBatch arrays = image.at(arrays_.data());
     Batch here = batch;
     here.device = &arrays;
-    const cuda::StepShape shape{batch.sequences,
-                                batch.length,
-                                batch.rows(),
-                                static_cast<Index>(batch.labels.size()),
-                                !batch.offsets.empty(),
-                                !batch.tokens.empty(),
-                                context.arena().generation()};
+    const cuda::StepShape shape{
+        batch.sequences,        batch.length,          batch.rows(),        static_cast<Index>(batch.labels.size()),
+        !batch.offsets.empty(), !batch.tokens.empty(), context.generation()};
     const auto whole_step = [&] {
       work(here);
       context.send_values();
