@@ -123,8 +123,11 @@ void embedding_rows(Index rows, Index vocabulary, Index width, bool half_zero) {
   const std::span<const cy::Token> there(array.data(), tokens.size());
   const double forward = median_ms(*context, [&](Index turn) { embed<S>(*context, there, table[0], y[turn % turns]); });
   report(name + " forward", shape_name(1, rows, width), forward, bytes, rate);
-  const double backward =
-      median_ms(*context, [&](Index turn) { embed_backward<S>(*context, there, y[turn % turns], dtable[0]); });
+  const double backward = median_ms(*context, [&](Index turn) {
+    const auto frame = context->frame();
+    auto order = token_order(*context, there, vocabulary);
+    embed_batch_backward<S>(*context, order, {.sequences = 1, .length = rows}, {}, y[turn % turns], dtable[0], {});
+  });
   report(name + " backward", shape_name(1, rows, width), backward, bytes, rate);
 }
 

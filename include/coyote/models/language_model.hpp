@@ -63,7 +63,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   /// Kept between calls, so that a training step allocates nothing after the first.
   struct Saved {
     Tensor<Backend, S> embedded, mixed, normed, hidden;
-    typename Drop::Saved drop;
+    DropoutRule dropped;
     typename Net::Saved layers;
     typename Final::Saved norm;
   };
@@ -160,9 +160,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     scatter<S>(context, here.resident_label_rows(), dhidden, turns[0]);
     norm_.backward(context, here, turns[0], turns[1], Write::overwrite, saved.norm);
     net_.backward(context, here, turns[1], turns[0], Write::overwrite, saved.layers);
-    drop_.backward(context, here, turns[0], turns[1], Write::overwrite, saved.drop);
-    if (has_positions) add_positions_backward<S>(context, here, turns[1], positions_.gradient);
-    embed_backward<S>(context, order, here.resident_tokens(), turns[1], embedding_.gradient);
+    embed_batch_backward<S>(context, order, here, saved.dropped, turns[0], embedding_.gradient, positions_.gradient);
     sums.finish();
     return loss;
   }
@@ -248,8 +246,8 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   [[gnu::noinline]] void run(Context<Backend>& context, const Batch& batch, Saved& saved) const {
     const Index rows = batch.rows(), width = options_.width;
     saved.embedded = context.template make<S>(rows, width);
-    saved.drop.rule = drop_.rule(context);
-    embed_batch<S>(context, batch, embedding_.view(), positions_.view(), saved.drop.rule, saved.embedded);
+    saved.dropped = drop_.rule(context);
+    embed_batch<S>(context, batch, embedding_.view(), positions_.view(), saved.dropped, saved.embedded);
     saved.mixed = context.template make<S>(rows, width);
     net_.forward(context, batch, saved.embedded, saved.mixed, saved.layers);
     saved.normed = context.template make<S>(rows, width);

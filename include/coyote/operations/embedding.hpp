@@ -19,38 +19,6 @@ void embed(C& context, std::span<const Token> tokens, Rows<const parameter_t<S>>
   });
 }
 
-/// What embed_backward wants to know of a batch's tokens ahead of time: nothing, on the host.
-struct TokenOrder {};
-template <RowContext C>
-TokenOrder token_order(C&, std::span<const Token>, Index) {
-  return {};
-}
-
-/// dtable[tokens[i]] += dy[i]; `order` is token_order's of the same tokens. Cut by columns, so that no two threads meet in a row
-/// of the table.
-template <class S, RowContext C>
-void embed_backward(C& context, const TokenOrder&, std::span<const Token> tokens, Rows<const S> dy, Rows<parameter_t<S>> dtable) {
-  constexpr Index strip = 32;
-  context.for_rows(ceil_div(dy.width, strip), 32768, [&](Index block) {
-    const Index first = block * strip, last = first + strip < dy.width ? first + strip : dy.width;
-    for (Index i = 0; i < dy.rows; ++i) {
-      auto* row = dtable.row(tokens[static_cast<std::size_t>(i)]);
-      for (Index c = first; c < last; ++c) row[c] += static_cast<parameter_t<S>>(dy(i, c));
-    }
-  });
-}
-
-/// dtable[position] += dy, summed over sequences
-template <class S, RowContext C>
-void add_positions_backward(C& context, const Batch& batch, Rows<const S> dy, Rows<parameter_t<S>> dtable) {
-  context.for_rows(batch.length, dy.width * batch.sequences, [&](Index i) {
-    for (Index s = 0; s < batch.sequences; ++s) {
-      if (i >= batch.size(s)) continue;
-      for (Index c = 0; c < dy.width; ++c) dtable(i, c) += static_cast<parameter_t<S>>(dy(batch.begin(s) + i, c));
-    }
-  });
-}
-
 /// y[i] = (table[tokens[i]] + positions[position of row i in its sequence]) * what dropout's rule makes of it; positions may be
 /// absent, and a rule that is not active keeps all.
 template <class S, RowContext C>
@@ -65,6 +33,40 @@ void embed_batch(C& context, const Batch& batch, Rows<const parameter_t<S>> tabl
     });
   }
   if (rule.active()) drop<S>(context, rule, Rows<const S>(y), y, Write::overwrite);
+}
+
+/// What embed_batch_backward wants to know of a batch's tokens ahead of time: nothing, on the host.
+struct TokenOrder {};
+template <RowContext C>
+TokenOrder token_order(C&, std::span<const Token>, Index) {
+  return {};
+}
+
+/// Gradients of embed_batch: with d = dy * what dropout's rule makes of it, dtable[tokens[i]] += d[i] and
+/// dpositions[position of row i] += d[i], unless they are absent. `order` is token_order's of the same tokens. dy may be changed.
+template <class S, RowContext C>
+void embed_batch_backward(C& context, const TokenOrder&, const Batch& batch, const DropoutRule& rule, Rows<S> dy,
+                          Rows<parameter_t<S>> dtable, Rows<parameter_t<S>> dpositions) {
+  using P = parameter_t<S>;
+  if (rule.active()) drop<S>(context, rule, Rows<const S>(dy), dy, Write::overwrite);
+  if (dpositions.rows > 0) {
+    context.for_rows(batch.length, dy.width * batch.sequences, [&](Index i) {
+      for (Index s = 0; s < batch.sequences; ++s) {
+        if (i >= batch.size(s)) continue;
+        for (Index c = 0; c < dy.width; ++c) dpositions(i, c) += static_cast<P>(dy(batch.begin(s) + i, c));
+      }
+    });
+  }
+  if (dtable.rows == 0) return;
+  // Cut by columns, so that no two threads meet in a row of the table.
+  constexpr Index strip = 32;
+  context.for_rows(ceil_div(dy.width, strip), 32768, [&](Index block) {
+    const Index first = block * strip, last = first + strip < dy.width ? first + strip : dy.width;
+    for (Index i = 0; i < dy.rows; ++i) {
+      auto* row = dtable.row(batch.tokens[static_cast<std::size_t>(i)]);
+      for (Index c = first; c < last; ++c) row[c] += static_cast<P>(dy(i, c));
+    }
+  });
 }
 
 /// y[n] = x[rows[n]]

@@ -60,17 +60,18 @@ TEST_CASE_TEMPLATE("A table's rows by token, and their gradient", S, float, bf16
       CHECK(error(y.now(), wanted) <= tolerance<S>);
       OnDevice<float> again(vocabulary, width, {}, [&](Index i, Index c) { return dtable(i, c); });
       const auto frame = context.frame();
+      const cy::Batch batch{.sequences = 1, .length = rows};
       auto order = token_order(context, span_of(there), vocabulary);
-      embed_backward<S>(context, order, span_of(there), dy.read(), dtable.view());
+      embed_batch_backward<S>(context, order, batch, {}, dy.read(), dtable.view(), {});
       CHECK(error(dtable.now(), gradient) <= 1e-5);
       auto order_again = token_order(context, span_of(there), vocabulary);
-      embed_backward<S>(context, order_again, span_of(there), dy.read(), again.view());
+      embed_batch_backward<S>(context, order_again, batch, {}, dy.read(), again.view(), {});
       CHECK(again.now() == dtable.now());
     }
   }
 }
 
-TEST_CASE_TEMPLATE("Embedded batches, with positions and dropout, and the gradient of positions", S, float, bf16) {
+TEST_CASE_TEMPLATE("Embedded batches, with positions and dropout, and their gradients", S, float, bf16) {
   Context context;
   context.poison(true);
   std::uint64_t seed = 100;
@@ -87,6 +88,11 @@ TEST_CASE_TEMPLATE("Embedded batches, with positions and dropout, and the gradie
       OnDevice<float> table(batch.length + 2, width, {}, random), dtable(batch.length + 2, width, {}, random);
       OnDevice<S> y(batch.rows(), width, layout), dropped(batch.rows(), width, layout), dy(batch.rows(), width, layout, random);
       Doubles wanted(batch.rows(), width), kept(batch.rows(), width), gradient(batch.length + 2, width);
+      OnDevice<float> dembedding(50, width, {}, random);
+      Doubles embedding_gradient(50, width);
+      for (Index t = 0; t < 50; ++t) {
+        for (Index c = 0; c < width; ++c) embedding_gradient(t, c) = dembedding(t, c);
+      }
       for (Index i = 0; i < batch.length + 2; ++i) {
         for (Index c = 0; c < width; ++c) gradient(i, c) = dtable(i, c);
       }
@@ -97,7 +103,9 @@ TEST_CASE_TEMPLATE("Embedded batches, with positions and dropout, and the gradie
             wanted(row, c) = embedding(tokens[static_cast<std::size_t>(row)], c) + table(i, c);
             const bool keeps = rule.keeps(static_cast<std::uint64_t>(row), static_cast<std::uint64_t>(c));
             kept(row, c) = keeps ? wanted(row, c) * rule.scale() : 0.0;
-            gradient(i, c) += dy(row, c);
+            const double slope = keeps ? dy(row, c) * rule.scale() : 0.0;
+            gradient(i, c) += slope;
+            embedding_gradient(tokens[static_cast<std::size_t>(row)], c) += slope;
           }
         }
       }
@@ -105,8 +113,11 @@ TEST_CASE_TEMPLATE("Embedded batches, with positions and dropout, and the gradie
       CHECK(error(y.now(), wanted) <= tolerance<S>);
       embed_batch<S>(context, batch, embedding.read(), table.read(), rule, dropped.view());
       CHECK(error(dropped.now(), kept) <= tolerance<S>);
-      add_positions_backward<S>(context, batch, dy.read(), dtable.view());
+      const auto frame = context.frame();
+      auto order = token_order(context, batch.resident_tokens(), 50);
+      embed_batch_backward<S>(context, order, batch, rule, dy.read(), dembedding.view(), dtable.view());
       CHECK(error(dtable.now(), gradient) <= 1e-5);
+      CHECK(error(dembedding.now(), embedding_gradient) <= 1e-5);
     }
   }
 }

@@ -81,11 +81,27 @@ struct SortedRows {
   __device__ bool continues(std::int32_t i) const { return i > 0 && i < count && tokens[i] == tokens[i - 1]; }
 };
 
+/// dy times what dropout made of it.
+template <class S>
+struct DroppedRow {
+  Rows<const S> dy;
+  DropoutDraws draws;
+  bool drops;
+
+  template <int N>
+  __device__ Pack<N> operator()(std::int32_t row, std::int32_t column) const {
+    Pack<N> result = load<N>(dy.row(row) + column);
+    if (drops) draws.multiply(row, column, result);
+    return result;
+  }
+};
+
 /// sums(2 * chunk, .): of the run that comes in from the chunk before; sums(2 * chunk + 1, .): of the one that goes out to the
 /// next and begins in this chunk.
 template <int N, class S>
 __global__ void __launch_bounds__(row_threads)
-    sum_runs_kernel(SortedRows sorted, Rows<const S> dy, Rows<float> dtable, Rows<float> sums) {
+    sum_runs_kernel(SortedRows sorted, DroppedRow<S> gradient, Rows<float> dtable, Rows<float> sums) {
+  const Rows<const S> dy = gradient.dy;
   const Index column = Index{blockIdx.y * blockDim.x + threadIdx.x} * N;
   const std::int64_t chunk = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   const std::int64_t begin = chunk * run_chunk;
@@ -95,11 +111,13 @@ __global__ void __launch_bounds__(row_threads)
   // Every load of the chunk is under way before the first sum.
   RawPack<N, S> raw[run_chunk];
   Token tokens[run_chunk];
+  std::int32_t rows[run_chunk];
 #pragma unroll
   for (int u = 0; u < run_chunk; ++u) {
     const std::int32_t place = first + u < last ? first + u : last - 1;
     tokens[u] = sorted.tokens[place];
-    raw[u] = load_raw<N>(dy.row(sorted.rows[place]) + column);
+    rows[u] = sorted.rows[place];
+    raw[u] = load_raw<N>(dy.row(rows[u]) + column);
   }
   Pack<N> sum = make_pack<N>([](int) { return 0.0f; });
   bool incoming = sorted.continues(first);
@@ -114,7 +132,8 @@ __global__ void __launch_bounds__(row_threads)
 #pragma unroll
   for (int u = 0; u < run_chunk; ++u) {
     if (first + u >= last) break;
-    const Pack<N> values = raw[u].floats();
+    Pack<N> values = raw[u].floats();
+    if (gradient.drops) gradient.draws.multiply(rows[u], static_cast<std::int32_t>(column), values);
     if (tokens[u] != token) {
       flush();
       incoming = false;
@@ -251,11 +270,13 @@ inline DeviceTokenOrder token_order(Context<Cuda>& context, std::span<const Toke
   return {context, tokens, vocabulary};
 }
 
-/// dtable[tokens[i]] += dy[i], in the order of rows; the order is token_order's of the same tokens. Floor: dy once, and
-/// the table's touched rows twice.
+/// Gradients of embed_batch, in the order of rows; the order is token_order's of the same tokens. Floor: dy once (twice with
+/// positions), and the table's touched rows twice.
 template <class S>
-void embed_backward(Context<Cuda>& context, DeviceTokenOrder& tokens_in_order, std::span<const Token>, Rows<const S> dy,
-                    Rows<float> dtable) {
+void embed_batch_backward(Context<Cuda>& context, DeviceTokenOrder& tokens_in_order, const Batch& batch, const DropoutRule& rule,
+                          Rows<const S> dy, Rows<float> dtable, Rows<float> dpositions) {
+  const cuda::DroppedRow<S> gradient{dy, cuda::draws_of(context, rule), rule.active()};
+  cuda::sum_positions<S>(context, batch, gradient, dpositions, dy);
   const cuda::SortedRows order = tokens_in_order.wait();
   if (dy.empty() || dtable.empty()) return;
   const auto frame = context.frame();
@@ -267,7 +288,7 @@ void embed_backward(Context<Cuda>& context, DeviceTokenOrder& tokens_in_order, s
         const Index packs = dy.width / n();
         // It comes after two streams meet, so it does not start early.
         cuda::sum_runs_kernel<n(), S>
-            <<<cuda::row_grid(chunks, packs), cuda::row_block(packs), 0, context.stream()>>>(order, dy, dtable, sums);
+            <<<cuda::row_grid(chunks, packs), cuda::row_block(packs), 0, context.stream()>>>(order, gradient, dtable, sums);
         COYOTE_CUDA_CHECK_LAUNCH("sum_runs");
       },
       dy, dtable);
@@ -283,12 +304,6 @@ void embed_batch(Context<Cuda>& context, const Batch& batch, Rows<const float> t
   const cuda::EmbeddedRow row{batch.resident_tokens().data(), table,        positions, cuda::sequences_of(batch),
                               cuda::draws_of(context, rule),  rule.active()};
   cuda::map_rows(context, row, Write::overwrite, y, table, positions);
-}
-
-/// dtable[position] += dy, summed over sequences
-template <class S>
-void add_positions_backward(Context<Cuda>& context, const Batch& batch, Rows<const S> dy, Rows<float> dtable) {
-  cuda::sum_positions<S>(context, batch, cuda::SameRow<S>{dy}, dtable, dy);
 }
 
 /// y[n] = x[rows[n]]
