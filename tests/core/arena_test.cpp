@@ -45,6 +45,25 @@ TEST_CASE("what was allocated before growth stays where it is") {
   CHECK(*first == 42);
 }
 
+/// Memory that has no large blocks.
+struct Scarce : cy::HostMemory {
+  void* allocate(std::size_t bytes) {
+    if (bytes > std::size_t{1} << 20) throw std::bad_alloc();
+    return cy::HostMemory::allocate(bytes);
+  }
+};
+
+TEST_CASE("a request that fails changes nothing") {
+  cy::BasicArena<Scarce> arena;
+  auto* first = static_cast<std::byte*>(arena.allocate(100));
+  const std::size_t peak = arena.peak();
+  const std::uint64_t generation = arena.generation();
+  CHECK_THROWS_AS(arena.allocate(std::size_t{2} << 20), std::bad_alloc);
+  CHECK(arena.peak() == peak);
+  CHECK(arena.generation() == generation);
+  CHECK(arena.allocate(1) == first + 128);
+}
+
 TEST_CASE("poisoned memory reads as NaN") {
   cy::Arena arena;
   arena.poison(true);

@@ -101,20 +101,20 @@ struct Expect {
   std::string place;
 
   void at_most(const char* what, double error, double tolerance) const {
-    INFO(place << ": " << what);
+    INFO(place, ": ", std::string(what));
     CHECK(error <= tolerance);
   }
   /// For negative controls: NaN passes.
   void above(const char* what, double error, double tolerance) const {
-    INFO(place << ": " << what);
+    INFO(place, ": ", std::string(what));
     CHECK_FALSE(error <= tolerance);
   }
   void equal(const char* what, Index a, Index b) const {
-    INFO(place << ": " << what);
+    INFO(place, ": ", std::string(what));
     CHECK(a == b);
   }
   void holds(const char* what, bool condition) const {
-    INFO(place << ": " << what);
+    INFO(place, ": ", std::string(what));
     CHECK(condition);
   }
 };
@@ -268,7 +268,7 @@ void conforms(const ConformanceOptions& o = {}, const typename M::Options& optio
 
   {  // Negative control: the comparison rejects zeros, slight errors and NaN.
     Matrix<H> zeros(rows, out), slightly = base.y, nan = base.y;
-    for (S& x : slightly) x += static_cast<H>(100 * Tol::forward * (1 + std::abs(static_cast<double>(x))));
+    for (H& x : slightly) x += static_cast<H>(100 * Tol::forward * (1 + std::abs(static_cast<double>(x))));
     nan.data()[0] = static_cast<H>(NAN);
     expect.above("zeros are rejected", relative_error(zeros, base.y), Tol::gradient);
     expect.above("slight errors are rejected", relative_error(slightly, base.y), Tol::forward);

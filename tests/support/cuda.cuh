@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -166,5 +167,46 @@ struct Bench<M, Cuda, S> {
     return throws_error([&] { layer.forward(context, here, u, y, saved); });
   }
 };
+
+struct OnCuda {
+  std::vector<Index> widths = {3, 1, 40};  ///< promises are checked at the first, numbers at all
+  double slack = 1, bf16_slack = 1;        ///< factors of the tolerances of numbers
+  Token vocabulary = 5;
+  double scale = 1;    ///< of the inputs of promises and numbers
+  double large = 1e4;  ///< inputs that still give finite results
+};
+
+/// Inputs far outside of what one trains on give finite outputs and gradients.
+template <class M, class S>
+void stays_finite(Index width, double scale, const typename M::Options& options) {
+  const Packed packed({33, 1, 7});
+  const Batch batch = packed.view();
+  Bench<M, Cuda, S> bench({width, batch.length}, options);
+  const auto u = random_matrix<S>(batch.rows(), width, 1, scale), dy = random_matrix<S>(batch.rows(), M::output_width(width), 2);
+  const Results<S> r = bench.run(batch, u, dy.view());
+  const Expect expect{words("inputs of ", scale)};
+  const auto finite = [](const auto& values) {
+    return std::all_of(values.begin(), values.end(), [](auto x) { return std::isfinite(static_cast<double>(x)); });
+  };
+  expect.holds("finite outputs", finite(r.y));
+  expect.holds("finite gradients by the input", finite(r.du));
+  expect.holds("finite gradients of parameters", finite(r.gradients));
+}
+
+/// What a mixer owes on Cuda, in float and bf16: every mixer's promises on short sequences, the definition's numbers (in double)
+/// on lengths 1, 7 and 65, and finite ones for large and tiny inputs.
+template <class M>
+void holds_on_cuda(const OnCuda& o = {}, const typename M::Options& options = {}) {
+  const auto in = [&]<class S>(std::type_identity<S>, double slack) {
+    conforms<M, Cuda, S>({.width = o.widths.front(), .scale = o.scale, .vocabulary = o.vocabulary}, options);
+    for (const Index width : o.widths) {
+      agrees_with_reference<M, S, Cuda>({.width = width, .lengths = {1, 7, 65}, .scale = o.scale, .vocabulary = o.vocabulary},
+                                        options, slack);
+      for (const double scale : {o.large, 1e-30}) stays_finite<M, S>(width, scale, options);
+    }
+  };
+  in(std::type_identity<float>{}, o.slack);
+  in(std::type_identity<bf16>{}, o.bf16_slack);
+}
 
 }  // namespace coyote::test

@@ -48,15 +48,16 @@ class BasicArena {
   void* allocate(std::size_t bytes) {
     bytes = (bytes + Memory::alignment - 1) / Memory::alignment * Memory::alignment;
     if (top_.block == 0 && top_.used == 0 && blocks_.size() > 1) consolidate();
-    while (top_.block < blocks_.size() && top_.used + bytes > size_of(top_.block)) {
-      top_ = {top_.block + 1, 0};
+    Mark at = top_;
+    while (at.block < blocks_.size() && at.used + bytes > size_of(at.block)) {
+      at = {at.block + 1, 0};
     }
-    if (top_.block == blocks_.size()) {
+    if (at.block == blocks_.size()) {
       const std::size_t last = blocks_.empty() ? std::size_t{1} << 16 : size_of(blocks_.size() - 1);
-      add_block(Memory::block_size(bytes, last));
+      add_block(Memory::block_size(bytes, last));  // if it throws, all stays as it was
     }
-    std::byte* result = blocks_[top_.block].data + top_.used;
-    top_.used += bytes;
+    std::byte* result = blocks_[at.block].data + at.used;
+    top_ = {at.block, at.used + bytes};
     std::size_t in_use = top_.used;
     for (std::size_t b = 0; b < top_.block; ++b) in_use += size_of(b);
     peak_ = std::max(peak_, in_use);
@@ -98,13 +99,14 @@ class BasicArena {
 
   std::size_t size_of(std::size_t block) const { return blocks_[block].bytes; }
   void add_block(std::size_t bytes) {
-    ++generation_;
     blocks_.reserve(blocks_.size() + 1);
     blocks_.push_back({static_cast<std::byte*>(memory_.allocate(bytes)), bytes});
+    ++generation_;
   }
   void release_blocks() noexcept {
     for (const Block& block : blocks_) memory_.deallocate(block.data);
     blocks_.clear();
+    ++generation_;
   }
   void consolidate() {
     release_blocks();

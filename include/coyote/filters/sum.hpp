@@ -2,7 +2,7 @@
 #pragma once
 
 #include "coyote/filters/filter.hpp"
-#include "coyote/operations/rowwise.hpp"
+#include "coyote/operations/decoding.hpp"
 
 namespace coyote::inline v0 {
 
@@ -22,34 +22,19 @@ class Taps<SumFilter, Backend, S> {
 
  public:
   using Saved = NothingSaved;
-  struct State {
-    Matrix<P> sums;
-    Index sequences = 1;
-    constexpr StateSize size() const { return {.scalars = sums.size() / sequences}; }
-  };
+  using State = RecurrenceState<Backend, P>;
 
   constexpr Taps(Index channels, Index, const SumFilter::Options&, Path) : channels_(channels) {}
 
   template <class V>
   constexpr void visit(V&) {}
 
-  constexpr void generate(Context<Backend>& context, Rows<P> taps, Saved&) const {
-    context.for_rows(taps.rows, taps.width, [&](Index t) {
-      P* to = taps.row(t);
-      for (Index c = 0; c < taps.width; ++c) to[c] = static_cast<P>(1);
-    });
-  }
+  constexpr void generate(Context<Backend>& context, Rows<P> taps, Saved&) const { set_all<P>(context, static_cast<P>(1), taps); }
   constexpr void backward(Context<Backend>&, Rows<const P>, Saved&) const {}
 
   constexpr State make_state(StateBounds bounds) const { return {{bounds.sequences, channels_}, bounds.sequences}; }
-  constexpr void step(Context<Backend>&, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
-    for (Index s = 0; s < u.rows; ++s) {
-      for (Index c = 0; c < u.width; ++c) {
-        P& sum = state.sums(s, c);
-        sum += static_cast<P>(u(s, c));
-        y(s, c) = static_cast<S>(sum);
-      }
-    }
+  constexpr void step(Context<Backend>& context, State& state, const Step&, Rows<const S> u, Rows<S> y) const {
+    sum_step<S>(context, u, state.rows, y);
   }
 
  private:

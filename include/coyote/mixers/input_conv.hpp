@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/core/mixer.hpp"
+#include "coyote/core/storage.hpp"
 #include "coyote/mixers/bias.hpp"
 #include "coyote/mixers/patterns.hpp"
 #include "coyote/operations/reference/input_conv.hpp"
@@ -22,7 +23,7 @@ template <Index Count>
 struct TokenLags {
   static_assert(Count >= 1, "coyote: TokenLags<Count> keeps at least one lag");
   static constexpr Index count = Count;
-  static constexpr bool is_causal = true, uses_tokens = true;
+  static constexpr bool is_causal = true, uses_tokens = true, is_linked = true;
   /// Row i has seen at most i repeats.
   static constexpr Index max_pairs(Index length) {
     const Index ramp = length - 1 < Count ? length - 1 : Count;
@@ -38,17 +39,21 @@ struct TokenLags {
                                                   Entries<std::int32_t> lags) {
     const Entries<std::int32_t> rows = index.first(index.size() - Count), newest = index.behind(index.size() - Count);
     detail::TokenPattern::append(rows, tokens, i);
-    if (const Index before = detail::TokenPattern::previous(rows, i); before >= 0) {
-      std::int32_t carried = static_cast<std::int32_t>(i - 1 - before);
-      const std::int32_t lag = carried;
-      for (Index n = 0; n < Count; ++n) {  // to the front; the others move up to its old place
-        const std::int32_t entry = newest[n];
-        newest[n] = carried;
-        carried = entry;
-        if (carried == lag) break;
-      }
-    }
+    if (const Index before = detail::TokenPattern::previous(rows, i); before >= 0) enter(newest, lag_of(i, before));
     for (Index n = 0; n < Count; ++n) lags[n] = newest[n];
+  }
+  COYOTE_HOST_DEVICE static constexpr std::int32_t lag_of(Index i, Index before) {
+    return static_cast<std::int32_t>(i - 1 - before);
+  }
+  /// To the front; the others move up to its old place.
+  COYOTE_HOST_DEVICE static constexpr void enter(Entries<std::int32_t> newest, std::int32_t lag) {
+    std::int32_t carried = lag;
+    for (Index n = 0; n < Count; ++n) {
+      const std::int32_t entry = newest[n];
+      newest[n] = carried;
+      carried = entry;
+      if (carried == lag) break;
+    }
   }
 };
 
@@ -59,7 +64,7 @@ template <Index Count>
 struct Autocorrelation {
   static_assert(Count >= 1, "coyote: Autocorrelation<Count> keeps at least one lag");
   static constexpr Index count = Count;
-  static constexpr bool is_causal = false, uses_tokens = false;
+  static constexpr bool is_causal = false, uses_tokens = false, is_autocorrelation = true;
   static constexpr Index max_pairs(Index length) {
     const Index used = Count < length - 1 ? Count : length - 1;
     return used * length - detail::triangle(used);
@@ -156,7 +161,8 @@ struct InputConv {
 
 template <class Lags, class Gating, class Bias, class Backend, class S>
 requires((is_real<S> || !Gating::is_softmax) &&
-         !std::same_as<Backend, Cuda>) class Layer<InputConv<Lags, Gating, Bias>, Backend, S> {
+         (!std::same_as<Backend, Cuda> || Lags::is_causal || AutocorrelationLags<Lags>))  //
+    class Layer<InputConv<Lags, Gating, Bias>, Backend, S> {
   using Mixer = InputConv<Lags, Gating, Bias>;
   using P = parameter_t<S>;
   static constexpr bool softmax = Gating::is_softmax;
@@ -164,14 +170,15 @@ requires((is_real<S> || !Gating::is_softmax) &&
  public:
   struct Saved {
     Rows<const S> u;
-    Tensor<Backend, S> qkv, weights;
+    Tensor<Backend, S> qkv;
+    Tensor<Backend, P> weights;
     Tensor<Backend, std::int32_t> lags;
   };
   /// Keys, values and tokens of the rows so far, and what the lags come from.
   struct State {
-    Matrix<P> keys, values;
-    Array<Token> tokens;        // [sequences, capacity]
-    Array<std::int32_t> index;  // [sequences, index_size(capacity)]
+    Storage<Backend, P> keys, values;      // [sequences * capacity, width]
+    Storage<Backend, Token> tokens;        // [sequences, capacity]
+    Storage<Backend, std::int32_t> index;  // [sequences, index_size(capacity)]
     Index sequences = 1, capacity = 0;
     constexpr StateSize size() const {
       return {.scalars = (keys.size() + values.size()) / sequences, .integers = (tokens.size() + index.size()) / sequences};
@@ -201,7 +208,7 @@ requires((is_real<S> || !Gating::is_softmax) &&
     }
     saved.u = u;
     saved.qkv = context.template make<S>(u.rows, 3 * width_);
-    saved.weights = context.template make<S>(u.rows, Lags::count);
+    saved.weights = context.template make<P>(u.rows, Lags::count);
     saved.lags = context.template make<std::int32_t>(u.rows, Lags::count);
     linear<S>(context, batch, u, weight_.view(), bias_.view(), saved.qkv);
     const Rows<const S> qkv = saved.qkv;
@@ -212,7 +219,7 @@ requires((is_real<S> || !Gating::is_softmax) &&
                           Saved& saved) const {
     const auto frame = context.frame();
     Tensor<Backend, S> made = context.template make<S>(dy.rows, 3 * width_);
-    Tensor<Backend, S> ds = context.template make<S>(dy.rows, Lags::count);
+    Tensor<Backend, P> ds = context.template make<P>(dy.rows, Lags::count);
     const Rows<S> dqkv = made;
     const Rows<const S> qkv = saved.qkv;
     input_convolution_backward<S, softmax>(context, batch, saved.lags, part(qkv, 0), part(qkv, 1), part(qkv, 2), saved.weights,
@@ -225,10 +232,11 @@ requires((is_real<S> || !Gating::is_softmax) &&
     State state;
     state.sequences = bounds.sequences;
     state.capacity = bounds.capacity;
-    state.keys = state.values = Matrix<P>(bounds.sequences * bounds.capacity, width_);
-    if (Lags::uses_tokens) state.tokens = Array<Token>(bounds.sequences * bounds.capacity);
-    state.index = Array<std::int32_t>(bounds.sequences * Lags::index_size(bounds.capacity));
-    for (std::int32_t& entry : state.index) entry = -1;
+    state.keys = state.values = Storage<Backend, P>(bounds.sequences * bounds.capacity, width_);
+    if constexpr (Lags::uses_tokens) state.tokens = Storage<Backend, Token>(bounds.sequences, bounds.capacity);
+    Matrix<std::int32_t> index(bounds.sequences, Lags::index_size(bounds.capacity));
+    for (std::int32_t& entry : index) entry = -1;
+    state.index = to_backend<Backend>(std::move(index));
     return state;
   }
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
@@ -240,27 +248,10 @@ requires((is_real<S> || !Gating::is_softmax) &&
     }
     const auto frame = context.frame();
     Tensor<Backend, S> made = context.template make<S>(u.rows, 3 * width_);
-    Tensor<Backend, S> scratch = context.template make<S>(1, Lags::count);
-    const Rows<S> qkv = made, weights = scratch;
-    linear<S>(context, Batch{.sequences = u.rows, .length = 1}, u, weight_.view(), bias_.view(), qkv);
-    for (Index s = 0; s < u.rows; ++s) {
-      const Index first = s * state.capacity, row = first + at.position;
-      for (Index c = 0; c < width_; ++c) {
-        state.keys(row, c) = static_cast<P>(qkv(s, width_ + c));
-        state.values(row, c) = static_cast<P>(qkv(s, 2 * width_ + c));
-      }
-      Entries<const Token> tokens;
-      if (Lags::uses_tokens) {
-        state.tokens[row] = at.tokens[static_cast<std::size_t>(s)];
-        tokens = {state.tokens.data() + first, state.capacity};
-      }
-      const Index size = Lags::index_size(state.capacity);
-      std::int32_t lags[Lags::count] = {};
-      Lags::append(Entries<std::int32_t>(state.index.data() + s * size, size), tokens, at.position, lags);
-      input_convolution_step<S, softmax>(
-          context, lags, at.position, qkv.row(s), std::as_const(state.keys).view().slice(first, state.capacity),
-          std::as_const(state.values).view().slice(first, state.capacity), weights.row(0), y.row(s));
-    }
+    const Rows<const S> qkv = made;
+    linear<S>(context, Batch{.sequences = u.rows, .length = 1}, u, weight_.view(), bias_.view(), made);
+    input_convolution_decode<S, softmax, Lags>(context, at, part(qkv, 0), part(qkv, 1), part(qkv, 2), state.keys, state.values,
+                                               state.tokens, state.index, y);
   }
 
  private:

@@ -79,4 +79,15 @@ constexpr void add_scaled(C& context, Rows<const parameter_t<S>> factor, Rows<co
   });
 }
 
+/// sums += u, y = sums.
+template <class S, RowContext C>
+constexpr void sum_step(C& context, Rows<const S> u, Rows<parameter_t<S>> sums, Rows<S> y) {
+  context.for_rows(u.rows, 2 * u.width, [&](Index s) {
+    for (Index c = 0; c < u.width; ++c) {
+      sums(s, c) += static_cast<parameter_t<S>>(u(s, c));
+      y(s, c) = static_cast<S>(sums(s, c));
+    }
+  });
+}
+
 }  // namespace coyote::inline v0

@@ -8,7 +8,7 @@
 #include "coyote/core/batch.hpp"
 #include "coyote/core/entries.hpp"
 #include "coyote/operations/activation.hpp"
-#include "coyote/operations/rowwise.hpp"
+#include "coyote/operations/decoding.hpp"
 
 namespace coyote::inline v0 {
 
@@ -41,6 +41,20 @@ concept LagSource = std::is_empty_v<L> && requires(Index n, Dimensions dims) {
   { L::max_pairs(n) } -> std::convertible_to<Index>;
   { L::cost(dims) } -> std::convertible_to<Cost>;
 };
+
+/// A causal source whose row i uses the newest distinct lags of the rows up to i, where every row p with an earlier row `before`
+/// of its token, the latest such, names the lag `lag_of(p, before)`, which `enter` brings to the front of the list. Lists of
+/// neighbouring runs of rows then compose, so that a backend need not meet the rows one by one.
+template <class L>
+concept LinkedLags = LagSource<L> && L::is_linked && requires(Entries<std::int32_t> list, Index i, std::int32_t lag) {
+  { L::lag_of(i, i) } -> std::convertible_to<std::int32_t>;
+  L::enter(list, lag);
+};
+
+/// A source that takes the `count` lags t >= 1 with the largest autocorrelation R[t] of queries and keys, of equal ones the
+/// smaller, for all rows alike. A backend may find them by kernels of its own.
+template <class L>
+concept AutocorrelationLags = LagSource<L> && L::is_autocorrelation;
 
 /// The lags of one sequence.
 template <class S, LagSource L>
@@ -122,6 +136,29 @@ constexpr void input_convolution_row_backward(Inner&& inner, std::span<const std
   for (Index t = 0; t < present; ++t) {
     const S* key = k.row(row(t));
     for (Index c = 0; c < k.width; ++c) dq[c] += ds[t] * key[c];
+  }
+}
+
+/// One decoding step: q, k, v and y [sequences, width] belong to the step's row. k and v go into keys and values, [sequences *
+/// capacity, width], the step's tokens into `tokens` [sequences, capacity] where the lags come from them, and the row into
+/// `index` [sequences, index_size(capacity)], which began as -1; then y is the row's output.
+template <class S, bool Softmax, LagSource L, RowContext C>
+constexpr void input_convolution_decode(C& context, const Step& at, Rows<const S> q, Rows<const S> k, Rows<const S> v,
+                                        Rows<parameter_t<S>> keys, Rows<parameter_t<S>> values, Rows<Token> tokens,
+                                        Rows<std::int32_t> index, Rows<S> y) {
+  const auto frame = context.frame();
+  auto scratch = context.template make<S>(1, L::count);
+  const Rows<S> weights = scratch;
+  const Index capacity = keys.rows / q.rows;
+  store_rows<S>(context, at, k, keys);
+  store_rows<S>(context, at, v, values);
+  for (Index s = 0; s < q.rows; ++s) {
+    if constexpr (L::uses_tokens) tokens(s, at.position) = at.tokens[static_cast<std::size_t>(s)];
+    std::int32_t lags[L::count] = {};
+    L::append(Entries<std::int32_t>(index.row(s), index.width), Entries<const Token>(tokens.row(s), tokens.width), at.position,
+              lags);
+    input_convolution_step<S, Softmax>(context, lags, at.position, q.row(s), Rows<const S>(keys.slice(s * capacity, capacity)),
+                                       Rows<const S>(values.slice(s * capacity, capacity)), weights.row(0), y.row(s));
   }
 }
 

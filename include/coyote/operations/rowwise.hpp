@@ -69,6 +69,14 @@ constexpr void clear(C& context, Rows<S> y) {
   });
 }
 
+/// y = value
+template <class S, RowContext C>
+constexpr void set_all(C& context, S value, Rows<S> y) {
+  context.for_rows(y.rows, y.width, [&](Index i) {
+    for (Index c = 0; c < y.width; ++c) y(i, c) = value;
+  });
+}
+
 /// y (=|+=) x
 template <class S, RowContext C>
 constexpr void assign(C& context, Rows<const S> x, Rows<S> y, Write write) {

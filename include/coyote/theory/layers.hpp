@@ -6,6 +6,7 @@
 
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/combinators/repeat.hpp"
+#include "coyote/core/storage.hpp"
 #include "coyote/models/model.hpp"
 #include "coyote/operations/reference/operations.hpp"
 #include "coyote/theory/stack.hpp"
@@ -64,15 +65,19 @@ struct LayerError {
 /// `convert` maps the stack's ring to double: weights, the input, and exact results. Errors: as as_layers; an input too large.
 template <Wrap W, class Backend, class T, Ring S, class Convert>
 LayerError layer_error(const Stack<S>& stack, std::type_identity_t<Rows<const S>> u, Convert&& convert) {
-  const auto model = as_layers<W, Backend, T>(stack, [&](const S& x) { return static_cast<T>(convert(x)); });
+  using P = parameter_t<T>;
+  const auto model = as_layers<W, Backend, T>(stack, [&](const S& x) { return static_cast<P>(convert(x)); });
   const Matrix<S> input = stack.embedded(u), exact = stack.run(u);
-  Matrix<T> x(stack.length(), stack.width()), y(stack.length(), stack.width());
-  for (Index n = 0; n < x.size(); ++n) x.data()[n] = static_cast<T>(convert(input.data()[n]));
+  Matrix<T> x(stack.length(), stack.width());
+  for (Index n = 0; n < x.size(); ++n) x.data()[n] = static_cast<T>(static_cast<P>(convert(input.data()[n])));
+  const Storage<Backend, T> from = to_backend<Backend>(std::move(x));
+  Storage<Backend, T> to(stack.length(), stack.width());
   Context<Backend> context = make_context<Backend>();
-  model.forward(context, {.sequences = 1, .length = stack.length()}, x, y);
+  model.forward(context, {.sequences = 1, .length = stack.length()}, from, to);
+  const Matrix<T>& y = to_host<Backend, T>(to);
   LayerError error;
   for (Index n = 0; n < y.size(); ++n) {
-    const double wanted = convert(exact.data()[n]), off = std::abs(static_cast<double>(y.data()[n]) - wanted);
+    const double wanted = convert(exact.data()[n]), off = std::abs(static_cast<double>(static_cast<P>(y.data()[n])) - wanted);
     error.largest = std::isfinite(off) ? std::max(error.largest, off) : std::numeric_limits<double>::infinity();
     error.size = std::max(error.size, std::abs(wanted));
     if (std::isinf(error.largest)) break;

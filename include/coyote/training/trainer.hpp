@@ -63,9 +63,6 @@ class Trainer {
     StepReport report;
     report.rate = options_.adamw.rate * options_.schedule.factor(steps_);
     model_.check(batch);
-    if (predicted_.size() < static_cast<Index>(batch.labels.size())) {
-      predicted_ = Buffer<Backend, Token>(static_cast<Index>(batch.labels.size()));
-    }
     runner_.run(context_, batch, steps_, report.rate, [&](const Batch& here) { update(here, report.rate); });
     report.loss = numbers_->loss;
     report.auxiliary_loss = auxiliary_loss(context_);
@@ -106,7 +103,9 @@ class Trainer {
   void update(const Batch& batch, double rate) {
     auto& store = model_.parameters();
     clear<P>(context_, Rows<P>(store.gradients().data(), ceil_div(store.gradients().size(), line), line, line));
-    const std::span<Token> predicted(predicted_.data(), batch.labels.size());
+    const auto frame = context_.frame();
+    Tensor<Backend, Token> made = context_.template make<Token>(1, static_cast<Index>(batch.labels.size()));
+    const std::span<Token> predicted(Rows<Token>(made).data, batch.labels.size());
     const auto loss = model_.loss_and_gradients(context_, batch, saved_, predicted);
     const auto right = count_equal(context_, predicted, batch.resident_labels());
     const auto squares = sum_of_squares(context_, store.gradients());
@@ -149,7 +148,6 @@ class Trainer {
   Buffer<Backend, P> first_, second_;
   std::uint64_t steps_ = 0;
   typename Model::Saved saved_;
-  Buffer<Backend, Token> predicted_;
   StepRunner<Backend> runner_;
   std::optional<Numbers> numbers_;
 };

@@ -36,6 +36,13 @@ struct DeviceLimits {
   constexpr bool is_hopper() const { return major == 9 && minor == 0; }
 };
 
+/// Throws unless the kernels run on such a device.
+inline void require_capability(const DeviceLimits& limits) {
+  if (limits.major < 8) {
+    throw Error("Context<Cuda>", "a device of compute capability 8.0 or later", words(limits.major, ".", limits.minor));
+  }
+}
+
 /// The sequences of a batch, as kernels see them.
 struct Sequences {
   const std::int32_t* offsets = nullptr;    // [sequences + 1], or absent: all have `length` rows
@@ -281,9 +288,7 @@ class Context<Cuda> : public ContextBase {
                 .multiprocessors = attribute(cudaDevAttrMultiProcessorCount),
                 .shared_memory = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
                 .l2 = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize))};
-      if (limits.major < 8) {
-        throw Error("Context<Cuda>", "a device of compute capability 8.0 or later", words(limits.major, ".", limits.minor));
-      }
+      cuda::require_capability(limits);
       host_slots = cuda::PinnedArray<double>(static_cast<Index>(cuda::Slot::count));
       slots = cuda::DeviceArray<double>(static_cast<Index>(cuda::Slot::count));
       numbers = cuda::DeviceArray<cuda::StepNumbers>(1);

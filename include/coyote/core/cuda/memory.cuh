@@ -12,16 +12,27 @@
 namespace coyote::inline v0 {
 namespace cuda {
 
+/// Memory of the current device. Throws with what was asked and what is free; nothing else changes then.
+inline void* allocate(std::size_t bytes) {
+  void* data = nullptr;
+  const cudaError_t status = cudaMalloc(&data, bytes);
+  if (status == cudaErrorMemoryAllocation) {
+    static_cast<void>(cudaGetLastError());
+    std::size_t free = 0, total = 0;
+    COYOTE_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+    throw Error("cudaMalloc", words(bytes, " bytes of the device's memory"),
+                words(cudaGetErrorName(status), ": ", free, " of its ", total, " are free"));
+  }
+  COYOTE_CUDA_CHECK(status);
+  return data;
+}
+
 /// Where the arena of a device gets its blocks. Work that uses a block runs in `stream`.
 struct DeviceMemory {
   static constexpr std::size_t alignment = 256;
   cudaStream_t stream = nullptr;
 
-  void* allocate(std::size_t bytes) {
-    void* data = nullptr;
-    COYOTE_CUDA_CHECK(cudaMalloc(&data, bytes));
-    return data;
-  }
+  void* allocate(std::size_t bytes) { return cuda::allocate(bytes); }
   void deallocate(void* data) noexcept { cudaFree(data); }  // waits for the kernels that use it
   void poison(void* data, std::size_t bytes) { COYOTE_CUDA_CHECK(cudaMemsetAsync(data, 0xFF, bytes, stream)); }
   static std::size_t block_size(std::size_t bytes, std::size_t) { return std::max(bytes, std::size_t{16} << 20); }
@@ -34,7 +45,7 @@ class DeviceArray {
   DeviceArray() = default;
   explicit DeviceArray(Index size) : size_(size) {
     if (size == 0) return;
-    COYOTE_CUDA_CHECK(cudaMalloc(&data_, bytes()));
+    data_ = static_cast<T*>(allocate(bytes()));
     COYOTE_CUDA_CHECK(cudaMemset(data_, 0, bytes()));
     COYOTE_CUDA_CHECK(cudaStreamSynchronize(nullptr));  // a context's stream does not wait for it
   }

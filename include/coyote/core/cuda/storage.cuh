@@ -53,6 +53,7 @@ template <class T>
 struct StorageOf<Cuda, T> {
   using type = cuda::DeviceMatrix<T>;
   static cuda::DeviceMatrix<T> from_host(const Matrix<T>& matrix) { return cuda::DeviceMatrix<T>(matrix); }
+  static Matrix<T> to_host(const cuda::DeviceMatrix<T>& matrix) { return matrix.to_host(); }
 };
 }  // namespace detail
 }  // namespace coyote::inline v0

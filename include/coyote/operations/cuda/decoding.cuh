@@ -125,4 +125,11 @@ void add_scaled(Context<Cuda>& context, Rows<const float> factor, Rows<const S> 
   cuda::map_rows(context, cuda::ScaledRow<S>{factor, x}, Write::add, y, factor, x);
 }
 
+/// sums += u, y = sums.
+template <class S>
+void sum_step(Context<Cuda>& context, Rows<const S> u, Rows<float> sums, Rows<S> y) {
+  cuda::map_rows(context, cuda::SameRow<S>{u}, Write::add, sums, u);
+  cuda::map_rows(context, cuda::SameRow<float>{sums}, Write::overwrite, y, Rows<const float>(sums));
+}
+
 }  // namespace coyote::inline v0

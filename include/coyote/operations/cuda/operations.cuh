@@ -12,6 +12,7 @@
 #include "coyote/operations/cuda/embedding.cuh"
 #include "coyote/operations/cuda/filters.cuh"
 #include "coyote/operations/cuda/implicit.cuh"
+#include "coyote/operations/cuda/input_conv.cuh"
 #include "coyote/operations/cuda/linear.cuh"
 #include "coyote/operations/cuda/long_convolution.cuh"
 #include "coyote/operations/cuda/modes.cuh"

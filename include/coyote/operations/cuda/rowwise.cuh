@@ -100,6 +100,14 @@ void map_rows(Context<Cuda>& context, const F& f, Write write, Rows<S> y, Views.
       y.width, [&](auto packs) { launch_map_rows<packs()>(context, f, write, y); }, y, views...);
 }
 
+/// One number everywhere.
+struct Constant {
+  float value;
+  template <int N>
+  __device__ Pack<N> operator()(std::int32_t, std::int32_t) const {
+    return make_pack<N>([&](int) { return value; });
+  }
+};
 /// The rows of a view as they are.
 template <class S>
 struct SameRow {
@@ -181,6 +189,12 @@ void clear(Context<Cuda>& context, Rows<S> y) {
   COYOTE_CUDA_CHECK(cudaMemset2DAsync(y.data, static_cast<std::size_t>(y.stride) * size, 0,
                                       static_cast<std::size_t>(y.width) * size, static_cast<std::size_t>(y.rows),
                                       context.stream()));
+}
+
+/// y = value
+template <class S>
+void set_all(Context<Cuda>& context, S value, Rows<S> y) {
+  cuda::map_rows(context, cuda::Constant{cuda::to_float(value)}, Write::overwrite, y);
 }
 
 /// y (=|+=) x

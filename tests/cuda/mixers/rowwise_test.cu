@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include "coyote/mixers/activations.hpp"
+#include "coyote/mixers/dropout.hpp"
+#include "coyote/mixers/identity.hpp"
+#include "coyote/mixers/norm.hpp"
+#include "coyote/mixers/part.hpp"
+#include "coyote/mixers/token_shift.hpp"
+#include "coyote/operations/cuda/activation.cuh"
+#include "coyote/operations/cuda/decoding.cuh"
+#include "coyote/operations/cuda/dropout.cuh"
+#include "coyote/operations/cuda/norm.cuh"
+#include "coyote/operations/cuda/rowwise.cuh"
+#include "coyote/operations/cuda/token_shift.cuh"
+#include "coyote/operations/reference/operations.hpp"
+#include "support/cuda.cuh"
+
+namespace {
+
+using namespace coyote;
+using namespace coyote::test;
+
+TEST_CASE("norms on Cuda") {
+  require_gpu();
+  holds_on_cuda<LayerNorm>();
+  holds_on_cuda<RmsNorm>();
+}
+
+TEST_CASE("activations on Cuda") {
+  require_gpu();
+  holds_on_cuda<Gelu>();
+  holds_on_cuda<Silu>();
+  holds_on_cuda<Sigmoid>();
+}
+
+TEST_CASE("mixers that move rows on Cuda") {
+  require_gpu();
+  holds_on_cuda<Identity>();
+  holds_on_cuda<Part<1, 3>>({.widths = {9, 3, 120}});
+  holds_on_cuda<TokenShift<1>>();
+  holds_on_cuda<TokenShift<3>>();
+  holds_on_cuda<Dropout>({}, {.rate = 0});
+}
+
+}  // namespace
