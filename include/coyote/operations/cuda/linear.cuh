@@ -90,7 +90,8 @@ class RoundedParameters<S, Cuda> {
 
 /// y[i, :] = x[i, :] weight + bias (+ skip[i, :], unless absent). weight [in, out] in float; bias 0, 1 or at least `length` rows.
 /// bf16 activations multiply by the weights rounded to bf16; sums are in float, and float products are exact ones (no TF32).
-/// 2 rows in out flop; bytes: x, y and the weights. By cuBLASLt, except for narrow or oddly placed matrices.
+/// 2 rows in out flop; bytes: x, y and the weights. bf16 maps of up to 128 channels, or three times 64 outputs, by a kernel of
+/// our own, others by cuBLASLt, except for very narrow or oddly placed matrices.
 template <class S>
 void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const float> bias,
             Rows<S> y, Rows<const S> skip = {}) {
@@ -98,10 +99,11 @@ void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<co
   if (y.empty()) return;
   const auto frame = context.frame();
   const bool per_channel = bias.rows == 1;
+  const Rows<const S> w = in_type<S>(context, weight);
+  const S* row = per_channel ? in_type<S>(context, bias).data : nullptr;
   bool done = false;
-  if (const Rows<const S> w = in_type<S>(context, weight);
-      suits_blas(Operand<S>::of(x), Operand<S>::of(w), y, x.width) && is_aligned(skip.data, skip.stride)) {
-    const S* row = per_channel ? in_type<S>(context, bias).data : nullptr;
+  if constexpr (std::is_same_v<S, bf16>) done = narrow_product(context, x, w, row, skip, y);
+  if (!done && suits_blas(Operand<S>::of(x), Operand<S>::of(w), y, x.width) && is_aligned(skip.data, skip.stride)) {
     done = blas_product<S, S>(context, Operand<S>::of(x), Operand<S>::of(w), row, y, x.width, skip);
   }
   if (!done) {
@@ -115,8 +117,8 @@ void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<co
 }
 
 /// dx (=|+=) dy weight^T; dweight += x^T dy; dbias += the sum of dy over the rows that share a bias. Absent dweight or dbias
-/// (0 rows) are not wanted. 4 rows in out flop; bytes: x, dy, dx and the weights. bf16 maps of up to 128 channels, or three times
-/// 64 outputs, in one pass over x and dy, others by cuBLASLt as `linear`.
+/// (0 rows) are not wanted. 4 rows in out flop; bytes: x, dy, dx and the weights. Narrow bf16 maps in one pass over x and dy,
+/// others by cuBLASLt; see linear.
 template <class S>
 void linear_backward(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const S> dy,
                      Rows<S> dx, Write write, Rows<float> dweight, Rows<float> dbias) {

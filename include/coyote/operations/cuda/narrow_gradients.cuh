@@ -2,10 +2,9 @@
 #pragma once
 
 #include <algorithm>
-#include <optional>
 
 #include "coyote/operations/cuda/column_sums.cuh"
-#include "coyote/operations/cuda/mma_tiles.cuh"
+#include "coyote/operations/cuda/narrow_product.cuh"
 
 // The gradients of a narrow linear map, all of them from one pass over x and dy. Apart, as products and sums, they read dy three
 // times and x once in five kernels, each of which takes as long to start as its bytes take to come.
@@ -29,26 +28,6 @@ struct NarrowTiling {
   static constexpr int stages = In + Out <= 192 ? 3 : 2;
   static constexpr int stage_bytes = 2 * rows * (In + Out), bytes = stages * stage_bytes + 2 * In * Out;
 };
-
-/// Starts copying rows first .. first + Count - 1 of a matrix, row r to place(r), which keeps to its 32 rows; what does not exist
-/// becomes 0. Threads go side by side through 64 columns, down the rows, and then to the next columns: all of a thread's
-/// addresses differ by constants.
-template <int Width, int Count, int Threads, class Place>
-__device__ void copy_rows(Tile<Width> tile, Rows<const bf16> from, Index first, Place&& place) {
-  constexpr int together = Threads / 8;
-  static_assert(together % 32 == 0 && Count % together == 0);
-  const int row = threadIdx.x / 8, chunk = threadIdx.x % 8;
-  const std::uint32_t to = tile.at(place(row), chunk);
-  const bf16* const source = from.row(first + row) + 8 * chunk;
-#pragma unroll
-  for (int i = 0; i < Count; i += together) {
-#pragma unroll
-    for (int c = 0; c < Width; c += 64) {
-      const bool exists = first + row + i < from.rows && c + 8 * chunk < from.width;
-      copy_16_bytes(to + i * Tile<Width>::row_bytes + 2 * c, exists ? source + i * from.stride + c : from.data, exists);
-    }
-  }
-}
 
 /// A warp's part of dweight = x^T dy, a quarter of its rows by a quarter of its columns, and of dbias, whose columns of four
 /// warps' common quarter take turns over those: a product with rows of ones.
@@ -103,13 +82,6 @@ struct NarrowProducts {
     }
   }
 };
-
-/// Row r of the weights stands where it makes a lane's accumulators of four neighbouring products of 8 columns, columns 2 t and
-/// 2 t + 1 of each, columns 8 t .. 8 t + 7 of dx: 16 bytes.
-__device__ inline int narrow_weight_place(int row) {
-  const int within = row % 32;
-  return row - within + within % 8 / 2 * 8 + within / 8 * 2 + within % 2;
-}
 
 /// dx (=|+=) dy weight^T for a tile: a warp has 16 rows and half of the columns.
 template <int In, int Out>
@@ -193,32 +165,13 @@ __global__ void __launch_bounds__(NarrowTiling<In, Out>::threads) narrow_gradien
   products.store(in, out, g.partial.width > in * out, g.partial.row(blockIdx.x));
 }
 
-/// Calls use(In, Out), constants that hold the widths of a map, when it is a narrow one; says whether it is.
-template <class Use>
-bool with_narrow_widths(Index in, Index out, Use&& use) {
-  const auto with = [&]<int In, int Out>() {
-    use(std::integral_constant<int, In>{}, std::integral_constant<int, Out>{});
-    return true;
-  };
-  if (in <= 64) {
-    if (out <= 64) return with.template operator()<64, 64>();
-    if (out <= 128) return with.template operator()<64, 128>();
-    if (out <= 192) return with.template operator()<64, 192>();
-  } else if (in <= 128) {
-    if (out <= 64) return with.template operator()<128, 64>();
-    if (out <= 128) return with.template operator()<128, 128>();
-  }
-  return false;
-}
-
 /// dx (=|+=) dy weight^T, unless absent; dweight += x^T dy; dbias += the sum of dy, unless absent. False, and nothing done, when
 /// the map is too wide for one pass or does not lie on boundaries of 16 bytes.
 /// 4 rows in out flop; bytes: x, dy, dx, and in out floats for each multiprocessor.
 inline bool narrow_gradients(Context<Cuda>& context, Rows<const bf16> x, Rows<const bf16> weight, Rows<const bf16> dy,
                              Rows<bf16> dx, Write write, Rows<float> dweight, Rows<float> dbias) {
-  const auto fits = [](auto view) { return reads_packs<8>(view) && view.stride % 8 == 0 && view.width % 8 == 0; };
   if (write == Write::none) dx = {};
-  if (!fits(x) || !fits(dy) || !fits(dx) || (dx.rows > 0 && !fits(weight))) return false;
+  if (!lies_in_chunks(x) || !lies_in_chunks(dy) || !lies_in_chunks(dx) || (dx.rows > 0 && !lies_in_chunks(weight))) return false;
   bool done = false;
   with_narrow_widths(x.width, dy.width, [&](auto in, auto out) {
     using Tiling = NarrowTiling<in(), out()>;
