@@ -69,6 +69,16 @@ TEST_CASE_TEMPLATE("dropout keeps what the rule keeps", S, float, bf16) {
     check<S, Dense>({.lengths = {67}, .heads = 1, .width = 256, .rate = rate});
     check<S, Dense>({.lengths = {67}, .heads = 1, .width = 512, .rate = rate});
     check<S, Window<9>>({.lengths = {70}, .heads = 3, .width = 20, .rate = rate});
+    for (const Index width : {8, 40, 64, 128}) {
+      for (const Index heads : {1, 3}) {
+        check<S, Dense>({.lengths = {1, 5, 63, 64}, .heads = heads, .width = width, .rate = rate});
+        check<S, Dense>({.lengths = {65, 100, 3, 128, 129}, .heads = heads, .width = width, .rate = rate});
+      }
+      for (const Index length : {1, 5, 63, 64, 65, 100, 128, 129, 256}) {
+        check<S, Dense>({.lengths = {length, length, length}, .heads = 1, .width = width, .packed = false, .rate = rate});
+      }
+      check<S, Window<40>>({.lengths = {150, 3, 64}, .heads = 2, .width = width, .rate = rate, .pad = 1, .offset = 1});
+    }
   }
 }
 

@@ -20,7 +20,7 @@ void attention(Context<Cuda>& context, const Batch& batch, const cuda::DeviceInd
   if (q.empty()) return;
   const auto problem = cuda::attention_problem<S>(context, batch, index, heads, scale, dropout, q, k, v);
   if constexpr (IntervalPattern<Pattern> && std::is_same_v<S, bf16>) {
-    if (cuda::launch_wgmma(context, problem, y, log_sum_exp)) return;
+    if (!cuda::suits_small_tiles(problem) && cuda::launch_wgmma(context, problem, y, log_sum_exp)) return;
     if (cuda::launch_mma(context, problem, y, log_sum_exp)) return;
   }
   cuda::launch_walk<cuda::KeysOf<Pattern>, S>(context.stream(), problem, y, log_sum_exp);

@@ -156,6 +156,13 @@ COYOTE_WGMMA(128, 64, "%64", "%65", "%66", "%67", "%68", "%69")
 #undef COYOTE_WGMMA_64
 #undef COYOTE_WGMMA
 
+/// x, or 0 where it is negative; NaN stays.
+__device__ inline float not_negative(float x) {
+  float r;
+  asm("max.NaN.f32 %0, %1, 0f00000000;" : "=f"(r) : "f"(x));
+  return r;
+}
+
 /// Sixteen columns of probabilities as the left operand of a product.
 __device__ inline void as_left(std::uint32_t (&left)[4], const float* p) {
   left[0] = pack(p[0], p[1]);
@@ -240,17 +247,7 @@ __device__ void store_group(const float (&acc)[N], float factor_0, float factor_
                  : "r"(tile.address + static_cast<std::uint32_t>(chunk / 8 * tile.panel_bytes + (own + r) * 128 +
                                                                  (((chunk % 8) ^ ((own + r) & 7)) << 4)))
                  : "memory");
-    bf16* const to = data + (row + r) * stride + 8 * chunk;
-    if (in_chunks) {
-      *reinterpret_cast<uint4*>(to) = {words[0], words[1], words[2], words[3]};
-    } else {
-#pragma unroll
-      for (int w = 0; w < 8; ++w) {
-        if (8 * chunk + w < width) {
-          to[w] = __ushort_as_bfloat16(static_cast<unsigned short>(words[w / 2] >> (16 * (w % 2))));
-        }
-      }
-    }
+    store_chunk(data + (row + r) * stride + 8 * chunk, words, width - 8 * chunk, in_chunks);
   }
 }
 

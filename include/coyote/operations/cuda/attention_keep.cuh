@@ -35,15 +35,21 @@ __device__ std::uint64_t row_keeps(const DeviceDropout& dropout, std::uint64_t s
   return bits >> place | static_cast<std::uint64_t>(four_keeps(dropout, step, rule_row, first + Count)) << (Count - place);
 }
 
-/// Bit n: whether key first + n < first + 16 is kept, for a lane's own row.
-__device__ inline std::uint32_t sixteen_keeps(const DeviceDropout& dropout, std::uint64_t step, std::uint64_t rule_row,
-                                              std::uint64_t first) {
-  const unsigned place = first % 4;
+/// Bit n: whether key first + n < first + 16 is kept, for row lane % Rows of `Rows` rows, whose number is given. The lanes that
+/// have the same row share its draws.
+template <int Rows>
+__device__ std::uint32_t sixteen_keeps(const DeviceDropout& dropout, std::uint64_t step, std::uint64_t rule_row,
+                                       std::uint64_t first) {
+  static_assert(Rows == 8 || Rows == 16 || Rows == 32);
+  constexpr unsigned draws = Rows / 8;
+  const unsigned place = first % 4, begin = threadIdx.x % 32 / Rows * draws;
   std::uint32_t bits = 0;
 #pragma unroll
-  for (unsigned n = 0; n < 4; ++n) bits |= four_keeps(dropout, step, rule_row, first + 4 * n) << 4 * n;
+  for (unsigned n = 0; n < draws; ++n) bits |= four_keeps(dropout, step, rule_row, first + 4 * (begin + n)) << 4 * (begin + n);
+#pragma unroll
+  for (int other = Rows; other < 32; other *= 2) bits |= __shfl_xor_sync(0xffffffffu, bits, other);
   if (place != 0) bits |= four_keeps(dropout, step, rule_row, first + 16) << 16;
-  return bits >> place;
+  return bits >> place & 0xffffu;
 }
 
 }  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES

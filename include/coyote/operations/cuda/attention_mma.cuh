@@ -2,7 +2,7 @@
 #pragma once
 
 #include "coyote/operations/cuda/attention_keep.cuh"
-#include "coyote/operations/cuda/attention_tiles.cuh"
+#include "coyote/operations/cuda/attention_mma_split.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 
@@ -12,17 +12,21 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 // output in registers. 4 * width flop per pair; bytes: q, k, v, y once, as far as the second-level cache holds keys.
 
 /// How a kernel cuts its work. `kept` rows stay in the block, 16 a warp; tiles of `streamed` rows go by, `stages` of them in
-/// memory. The columns of what is summed are split over `split` warps, which repeat the scores, where a thread's registers
-/// would not hold them. Registers suffice for `blocks` blocks a multiprocessor.
+/// memory. The columns of what is summed are split over `split` warps, which share the scores, where a thread's registers would
+/// not hold them. Registers suffice for `blocks` blocks a multiprocessor.
 struct TileShape {
   int width, kept, streamed, split, stages, blocks = 1;
   bool operator==(const TileShape&) const = default;
 
   COYOTE_HOST_DEVICE constexpr int warps() const { return kept / 16 * split; }
   COYOTE_HOST_DEVICE constexpr int threads() const { return 32 * warps(); }
-  /// Bytes of `kept_tiles` kept and `streamed_tiles` streamed tiles.
-  constexpr int bytes(int kept_tiles, int streamed_tiles) const {
-    return 2 * width * (kept_tiles * kept + stages * streamed_tiles * streamed);
+  /// Bytes of `kept_tiles` kept tiles and two streamed ones in each stage.
+  COYOTE_HOST_DEVICE constexpr int tile_bytes(int kept_tiles) const {
+    return 2 * width * (kept_tiles * kept + stages * 2 * streamed);
+  }
+  /// The same with what warps tell each other of one product of 16 rows for each kept tile.
+  constexpr int bytes(int kept_tiles) const {
+    return tile_bytes(kept_tiles) + (split > 1 ? kept_tiles * kept / 16 * split * streamed * 64 : 0);
   }
 };
 
@@ -32,7 +36,7 @@ constexpr int padded_width(int width) { return width <= 64 ? 64 : width <= 128 ?
 COYOTE_HOST_DEVICE constexpr TileShape forward_shape(int width) {
   if (width == 64) return {.width = 64, .kept = 64, .streamed = 64, .split = 1, .stages = 2, .blocks = 4};
   if (width == 128) return {.width = 128, .kept = 64, .streamed = 64, .split = 1, .stages = 2, .blocks = 2};
-  if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 1, .stages = 2};
+  if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 2, .stages = 2, .blocks = 2};
   return {.width = 512, .kept = 64, .streamed = 32, .split = 2, .stages = 2};
 }
 
@@ -67,7 +71,7 @@ __global__ void __launch_bounds__(forward_shape(Width).threads(), forward_shape(
   copy_tile<width, kept, threads>(queries, q, first_row);
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int own = warp % (kept / 16) * 16, column = warp / (kept / 16) * columns;
+  const int part = warp / (kept / 16), group = warp % (kept / 16), own = 16 * group, column = part * columns;
   const std::int32_t row[2] = {first_row + own + lane / 4, first_row + own + lane / 4 + 8};
   std::int32_t first_key[2] = {0, 0}, begin_tile = 0;
   if (p.index.first != nullptr) {
@@ -87,6 +91,8 @@ __global__ void __launch_bounds__(forward_shape(Width).threads(), forward_shape(
   };
   for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
 
+  using Scores = SharedScores<shape.split, keys / 8>;
+  const Scores scores{queries.address + static_cast<std::uint32_t>(shape.tile_bytes(1) + group * Scores::bytes), part, 1 + group};
   float out[columns / 8][4], most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0};
   clear(out);
   const float scale = p.scale * log2_e;
@@ -99,8 +105,14 @@ __global__ void __launch_bounds__(forward_shape(Width).threads(), forward_shape(
     // Keys behind all of a warp's rows have nothing to give.
     if (key <= first_row + own + 15) {
       float s[keys / 8][4];
-      clear(s);
-      multiply_transposed(s, queries, own, stage(n, 0));
+      if constexpr (shape.split == 1) {
+        clear(s);
+        multiply_transposed(s, queries, own, stage(n, 0));
+      } else {
+        scores.give_sums(queries, own, stage(n, 0));
+        scores.meet();
+        scores.take_sums(s, 0);
+      }
       const bool masked = p.index.first != nullptr || key + keys - 1 > first_row + own;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -144,11 +156,14 @@ __global__ void __launch_bounds__(forward_shape(Width).threads(), forward_shape(
           }
         }
       }
-      multiply<width>(out, s, stage(n, 1), column / 8);
+      std::uint32_t left[keys / 16][4];
+      as_operands(left, s);
+      multiply(out, left, stage(n, 1), column / 8);
     }
     __syncthreads();
   }
   wait_copies<0>();
+  __syncthreads();
 
   float inverse[2];
 #pragma unroll
@@ -160,8 +175,8 @@ __global__ void __launch_bounds__(forward_shape(Width).threads(), forward_shape(
       log_sum_exp(task.begin + row[half], task.head) = total[half] == 0 ? -INFINITY : (most[half] + log2f(total[half])) * ln_2;
     }
   }
-  store_rows(out, inverse[0], inverse[1], y.row(task.begin) + task.head * p.width, y.stride, first_row + own, task.size, column,
-             p.width);
+  store_rows(out, inverse[0], inverse[1], queries, own, column, y.row(task.begin) + task.head * p.width, y.stride,
+             first_row + own, task.size, p.width);
 }
 
 /// Lets a kernel use that much shared memory, and launches it.
@@ -188,14 +203,20 @@ void with_padded_width(int width, F&& f) {
   }
 }
 
+/// Sequences so short that blocks of 64 rows, several on a multiprocessor, beat Hopper's of 128.
+template <class S>
+bool suits_small_tiles(const AttentionProblem<S>& p) {
+  return padded_width(p.width) * p.sequences.length <= 64 * 128;
+}
+
 /// False when the device has too little shared memory, or the head is too wide: the general path takes over.
 template <class S>
 bool launch_mma(Context<Cuda>& context, const AttentionProblem<S>& p, Rows<S> y, Rows<float> log_sum_exp) {
-  if (p.width > 512 || forward_shape(padded_width(p.width)).bytes(1, 2) > context.limits().shared_memory) return false;
+  if (p.width > 512 || forward_shape(padded_width(p.width)).bytes(1) > context.limits().shared_memory) return false;
   with_padded_width(p.width, [&](auto width) {
     constexpr TileShape shape = forward_shape(decltype(width)::value);
     launch_with_memory(mma_forward<shape.width>, "launch of mma_forward", tile_blocks(p.sequences, p.heads, shape.kept),
-                       shape.threads(), shape.bytes(1, 2), context.stream(), p, y, log_sum_exp);
+                       shape.threads(), shape.bytes(1), context.stream(), p, y, log_sum_exp);
   });
   return true;
 }

@@ -14,7 +14,7 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 COYOTE_HOST_DEVICE constexpr TileShape queries_shape(int width) {
   if (width == 64) return {.width = 64, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
   if (width == 128) return {.width = 128, .kept = 128, .streamed = 64, .split = 1, .stages = 2};
-  if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 1, .stages = 2};
+  if (width == 256) return {.width = 256, .kept = 64, .streamed = 32, .split = 2, .stages = 2};
   return {.width = 512, .kept = 64, .streamed = 16, .split = 2, .stages = 2};
 }
 COYOTE_HOST_DEVICE constexpr TileShape keys_shape(int width) {
@@ -40,6 +40,7 @@ __device__ float row_product(const bf16* a, const bf16* b, int width, bool in_ch
       }
     }
   } else {
+#pragma unroll 1
     for (int c = lane; c < width; c += Lanes) sum += to_float(a[c]) * to_float(b[c]);
   }
 #pragma unroll
@@ -89,7 +90,7 @@ __global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
   copy_tile<width, kept, threads>(errors, dy, first_row);
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int own = warp % (kept / 16) * 16, column = warp / (kept / 16) * columns;
+  const int part = warp / (kept / 16), group = warp % (kept / 16), own = 16 * group, column = part * columns;
   const std::int32_t row[2] = {first_row + own + lane / 4, first_row + own + lane / 4 + 8};
   std::int32_t first_key[2] = {0, 0}, begin_tile = 0;
   float log2_sum[2] = {0, 0}, delta[2] = {0, 0};
@@ -116,6 +117,12 @@ __global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
   };
   for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
 
+  using Shared = SharedScores<shape.split, keys / 8>;
+  const auto shared = [&](int which) {
+    return Shared{queries.address + static_cast<std::uint32_t>(shape.tile_bytes(2) + (2 * group + which) * Shared::bytes), part,
+                  1 + group};
+  };
+  const Shared scores = shared(0), slopes = shared(1);
   float sum[columns / 8][4];
   clear(sum);
   const float scale = p.scale * log2_e;
@@ -126,11 +133,9 @@ __global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
     __syncthreads();
     const std::int32_t key = n * keys;
     if (key <= first_row + own + 15) {
-      float s[keys / 8][4], dp[keys / 8][4];
-      clear(s);
-      clear(dp);
-      multiply_transposed(s, queries, own, stage(n, 0));
-      multiply_transposed(dp, errors, own, stage(n, 1));
+      float s[Shared::owned][4], dp[Shared::owned][4];
+      two_products(s, dp, scores, slopes, queries, stage(n, 0), errors, stage(n, 1), own);
+      const int first_block = slopes.first_block();
       const bool masked = p.index.first != nullptr || key + keys - 1 > first_row + own;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -138,11 +143,11 @@ __global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
         if (p.dropout.active()) {
           bits = row_keeps<keys>(p.dropout, step, static_cast<std::uint64_t>((task.begin + row[half]) * p.heads + task.head),
                                  static_cast<std::uint64_t>(task.begin + key)) >>
-                 2 * (lane % 4);
+                 (8 * first_block + 2 * (lane % 4));
         }
 #pragma unroll
-        for (int m = 0; m < keys / 8; ++m) {
-          const std::int32_t j = key + 8 * m + 2 * (lane % 4);
+        for (int m = 0; m < Shared::owned; ++m) {
+          const std::int32_t j = key + 8 * (first_block + m) + 2 * (lane % 4);
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
             const bool exists = !masked || (j + i <= row[half] && j + i >= first_key[half]);
@@ -153,13 +158,22 @@ __global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
           }
         }
       }
-      multiply<width>(sum, dp, stage(n, 0), column / 8);
+      std::uint32_t left[keys / 16][4];
+      if constexpr (shape.split == 1) {
+        as_operands(left, dp);
+      } else {
+        slopes.give_operands(dp);
+        slopes.meet();
+        slopes.take_operands(left);
+      }
+      multiply(sum, left, stage(n, 0), column / 8);
     }
     __syncthreads();
   }
   wait_copies<0>();
-  store_rows(sum, p.scale, p.scale, dq.row(task.begin) + task.head * p.width, dq.stride, first_row + own, task.size, column,
-             p.width);
+  __syncthreads();
+  store_rows(sum, p.scale, p.scale, queries, own, column, dq.row(task.begin) + task.head * p.width, dq.stride, first_row + own,
+             task.size, p.width);
 }
 
 template <int Width>
@@ -186,7 +200,7 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
   copy_tile<width, kept, threads>(values, v, first_key);
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int own = warp % (kept / 16) * 16, column = warp / (kept / 16) * columns;
+  const int part = warp / (kept / 16), group = warp % (kept / 16), own = 16 * group, column = part * columns;
   const std::int32_t key[2] = {first_key + own + lane / 4, first_key + own + lane / 4 + 8};
   std::int32_t end_row = task.size;
   if (p.index.first != nullptr) {  // behind the last row that sees one of these keys
@@ -213,6 +227,12 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
   };
   for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
 
+  using Shared = SharedScores<shape.split, rows / 8>;
+  const auto shared = [&](int which) {
+    return Shared{keys.address + static_cast<std::uint32_t>(shape.tile_bytes(2) + (2 * group + which) * Shared::bytes), part,
+                  1 + group};
+  };
+  const Shared scores = shared(0), slopes = shared(1);
   float dkey[columns / 8][4], dvalue[columns / 8][4];
   clear(dkey);
   clear(dvalue);
@@ -225,29 +245,28 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
     const std::int32_t row = n * rows;
     if (row + rows - 1 >= first_key + own) {
       // Transposed: rows of the accumulators are keys, their columns are queries.
-      float s[rows / 8][4], dp[rows / 8][4];
-      clear(s);
-      clear(dp);
-      multiply_transposed(s, keys, own, stage(n, 0));
-      multiply_transposed(dp, values, own, stage(n, 1));
-      std::uint32_t bits[rows / 32];
+      float s[Shared::owned][4], dp[Shared::owned][4];
+      two_products(s, dp, scores, slopes, keys, stage(n, 0), values, stage(n, 1), own);
+      constexpr int drawn = Shared::owned >= 4 ? 32 : 8 * Shared::owned;  // rows whose draws lanes share
+      const int first_row = 8 * scores.first_block();
+      std::uint32_t bits[8 * Shared::owned / drawn];
 #pragma unroll
-      for (int part = 0; part < rows / 32; ++part) {
-        bits[part] = ~0u;
+      for (int some = 0; some < 8 * Shared::owned / drawn; ++some) {
+        bits[some] = ~0u;
         if (p.dropout.active()) {
-          bits[part] = sixteen_keeps(p.dropout, step,
-                                     static_cast<std::uint64_t>((task.begin + row + 32 * part + lane) * p.heads + task.head),
-                                     static_cast<std::uint64_t>(task.begin + first_key + own));
+          const std::int32_t i = row + first_row + some * drawn + lane % drawn;
+          bits[some] = sixteen_keeps<drawn>(p.dropout, step, static_cast<std::uint64_t>((task.begin + i) * p.heads + task.head),
+                                            static_cast<std::uint64_t>(task.begin + first_key + own));
         }
       }
 #pragma unroll
-      for (int m = 0; m < rows / 8; ++m) {
+      for (int m = 0; m < Shared::owned; ++m) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
-          const int r = 8 * m + 2 * (lane % 4) + i;
+          const int r = first_row + 8 * m + 2 * (lane % 4) + i;
           const float log2_sum = log2_sums[n % shape.stages][r], delta = deltas[n % shape.stages][r];
           const std::int32_t least_key = first_keys[n % shape.stages][r];
-          const std::uint32_t kept_keys = __shfl_sync(0xffffffffu, bits[m / 4], r % 32) >> lane / 4;
+          const std::uint32_t kept_keys = __shfl_sync(0xffffffffu, bits[8 * m / drawn], r % drawn) >> lane / 4;
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
             float &score = s[m][2 * half + i], &slope = dp[m][2 * half + i];
@@ -258,16 +277,28 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
           }
         }
       }
-      multiply<width>(dvalue, s, stage(n, 1), column / 8);
-      multiply<width>(dkey, dp, stage(n, 0), column / 8);
+      std::uint32_t kept_probabilities[rows / 16][4], slope[rows / 16][4];
+      if constexpr (shape.split == 1) {
+        as_operands(kept_probabilities, s);
+        as_operands(slope, dp);
+      } else {
+        scores.give_operands(s);
+        slopes.give_operands(dp);
+        scores.meet();
+        scores.take_operands(kept_probabilities);
+        slopes.take_operands(slope);
+      }
+      multiply(dvalue, kept_probabilities, stage(n, 1), column / 8);
+      multiply(dkey, slope, stage(n, 0), column / 8);
     }
     __syncthreads();
   }
   wait_copies<0>();
-  store_rows(dkey, p.scale, p.scale, dk.row(task.begin) + task.head * p.width, dk.stride, first_key + own, task.size, column,
-             p.width);
-  store_rows(dvalue, p.dropout.scale, p.dropout.scale, dv.row(task.begin) + task.head * p.width, dv.stride, first_key + own,
-             task.size, column, p.width);
+  __syncthreads();
+  store_rows(dkey, p.scale, p.scale, keys, own, column, dk.row(task.begin) + task.head * p.width, dk.stride, first_key + own,
+             task.size, p.width);
+  store_rows(dvalue, p.dropout.scale, p.dropout.scale, values, own, column, dv.row(task.begin) + task.head * p.width, dv.stride,
+             first_key + own, task.size, p.width);
 }
 
 /// False when the device has too little shared memory, or the head is too wide: the general path takes over.
@@ -275,8 +306,8 @@ template <class S>
 bool launch_mma_backward(Context<Cuda>& context, const AttentionProblem<S>& p, const AttentionErrors<S>& e, Rows<S> dq,
                          Rows<S> dk, Rows<S> dv) {
   if (p.width > 512) return false;
-  const int padded = padded_width(p.width), memory = context.limits().shared_memory - 4096;  // some is static
-  if (queries_shape(padded).bytes(2, 2) > memory || keys_shape(padded).bytes(2, 2) > memory) return false;
+  const int padded = padded_width(p.width), memory = context.limits().shared_memory - 2048;  // some is static
+  if (queries_shape(padded).bytes(2) > memory || keys_shape(padded).bytes(2) > memory) return false;
   constexpr int lanes = 8;
   const auto blocks = static_cast<unsigned>(ceil_div(p.sequences.rows * p.heads * lanes, 256));
   sum_of_products<lanes><<<blocks, 256, 0, context.stream()>>>(p.sequences.rows, p.heads, p.width, e.y, e.dy, e.delta);
@@ -284,9 +315,9 @@ bool launch_mma_backward(Context<Cuda>& context, const AttentionProblem<S>& p, c
   with_padded_width(p.width, [&](auto width) {
     constexpr TileShape by_queries = queries_shape(decltype(width)::value), by_keys = keys_shape(decltype(width)::value);
     launch_with_memory(mma_queries<by_queries.width>, "launch of mma_queries", tile_blocks(p.sequences, p.heads, by_queries.kept),
-                       by_queries.threads(), by_queries.bytes(2, 2), context.stream(), p, e, dq);
+                       by_queries.threads(), by_queries.bytes(2), context.stream(), p, e, dq);
     launch_with_memory(mma_keys<by_keys.width>, "launch of mma_keys", tile_blocks(p.sequences, p.heads, by_keys.kept),
-                       by_keys.threads(), by_keys.bytes(2, 2), context.stream(), p, e, dk, dv);
+                       by_keys.threads(), by_keys.bytes(2), context.stream(), p, e, dk, dv);
   });
   return true;
 }

@@ -5,11 +5,11 @@
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 
-// Backward where there are at least as many sequences and heads as blocks find room: a block has a head of a whole sequence,
-// and makes dq, dk and dv in one pass, 10 * width flop per pair, scores and draws of dropout once. Tiles of keys go by, and
-// for each of them the tiles of queries that see it. A warp owns 16 keys, whose dk and dv it holds; slopes go through shared
-// memory to become a left operand for dq, whose sums over several tiles of keys wait in device memory, in the layout of
-// accumulators, for the same thread to go on with them: the order of all sums is fixed. <y, dy> is made at the start.
+// Backward of many sequences that are not long: a block has a head of a whole sequence, and makes dq, dk and dv in one pass, 10 *
+// width flop per pair, scores and draws of dropout once. Tiles of keys go by, and for each of them the tiles of queries that see
+// it. A warp owns 16 keys, whose dk and dv it holds; slopes go through shared memory to become a left operand for dq, whose sums
+// over several tiles of keys wait in device memory, in the layout of accumulators, for the same thread to go on with them: the
+// order of all sums is fixed. <y, dy> is made at the start.
 
 /// How the kernel cuts its work: 16 keys a warp, tiles of `rows` queries, a warp's part of a tile's dq.
 struct SequenceShape {
@@ -18,6 +18,7 @@ struct SequenceShape {
   static constexpr int rows = 32, stages = 2;
   COYOTE_HOST_DEVICE constexpr int keys() const { return 16 * warps; }
   COYOTE_HOST_DEVICE constexpr int threads() const { return 32 * warps; }
+  COYOTE_HOST_DEVICE constexpr int blocks() const { return width == 64 && warps == 4 ? 4 : 1; }  // on a multiprocessor
   COYOTE_HOST_DEVICE constexpr int dq_columns() const { return width * (rows / 16) / warps; }
   /// Bytes of keys and values, tiles of queries and errors, slopes, and what is known of every row.
   constexpr int bytes(Index length) const {
@@ -26,7 +27,7 @@ struct SequenceShape {
 };
 
 template <int Width, int Warps>
-__global__ void __launch_bounds__(32 * Warps, Warps == 4 && Width == 64 ? 4 : 1)
+__global__ void __launch_bounds__(SequenceShape{Width, Warps}.threads(), SequenceShape{Width, Warps}.blocks())
     mma_sequence(AttentionProblem<bf16> p, AttentionErrors<bf16> e, float4* dq_sums, Rows<bf16> dq, Rows<bf16> dk,
                  Rows<bf16> dv) {
   constexpr SequenceShape shape{Width, Warps};
@@ -71,8 +72,8 @@ __global__ void __launch_bounds__(32 * Warps, Warps == 4 && Width == 64 ? 4 : 1)
     const float sum = row_product<lanes>(y.data + existing * y.stride, dy.data + existing * dy.stride, p.width, in_chunks);
     if (lane != 0) continue;
     deltas[i] = sum;
-    log2_sums[i] = i < task.size ? e.log_sum_exp(task.begin + i, task.head) * log2_e : 0.0f;
-    first_keys[i] = i >= task.size ? task.size : p.index.first != nullptr ? p.index.first[task.begin + i] : 0;
+    log2_sums[i] = i < task.size ? e.log_sum_exp(task.begin + i, task.head) * log2_e : INFINITY;  // then p = 0
+    if (p.index.first != nullptr && i < task.size) first_keys[i] = p.index.first[task.begin + i];
   }
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = 16 * warp;
@@ -87,9 +88,9 @@ __global__ void __launch_bounds__(32 * Warps, Warps == 4 && Width == 64 ? 4 : 1)
     for (std::int32_t tile = first_key / rows; tile < row_tiles; ++tile, ++turn) {
       const std::int32_t row = tile * rows;
       const Tile<Width> queries = stage(turn, 0), errors = stage(turn, 1);
-      fetch();
-      wait_copies<stages - 1>();
+      wait_copies<0>();
       __syncthreads();
+      fetch();
       if (row + rows - 1 >= first_key + own) {
         // Transposed: rows of the accumulators are keys, their columns are queries.
         float s[rows / 8][4], dp[rows / 8][4];
@@ -99,38 +100,50 @@ __global__ void __launch_bounds__(32 * Warps, Warps == 4 && Width == 64 ? 4 : 1)
         multiply_transposed(dp, values, own, errors);
         std::uint32_t bits = ~0u;
         if (p.dropout.active()) {
-          bits = sixteen_keeps(p.dropout, step, static_cast<std::uint64_t>((task.begin + row + lane) * p.heads + task.head),
-                               static_cast<std::uint64_t>(task.begin + first_key + own));
+          bits = sixteen_keeps<32>(p.dropout, step, static_cast<std::uint64_t>((task.begin + row + lane) * p.heads + task.head),
+                                   static_cast<std::uint64_t>(task.begin + first_key + own));
         }
 #pragma unroll
         for (int m = 0; m < rows / 8; ++m) {
+          const int r = 8 * m + 2 * (lane % 4);
+          const float2 log2_sum = *reinterpret_cast<const float2*>(log2_sums + row + r),
+                       delta = *reinterpret_cast<const float2*>(deltas + row + r);
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
-            const int r = 8 * m + 2 * (lane % 4) + i;
-            const float log2_sum = log2_sums[row + r], delta = deltas[row + r];
-            const std::int32_t least_key = first_keys[row + r];
-            const std::uint32_t kept_keys = __shfl_sync(0xffffffffu, bits, r) >> lane / 4;
+            const std::uint32_t kept_keys = __shfl_sync(0xffffffffu, bits, r + i) >> lane / 4;
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
               float &score = s[m][2 * half + i], &slope = dp[m][2 * half + i];
-              const bool exists = key[half] <= row + r && key[half] >= least_key, kept = kept_keys >> 8 * half & 1;
-              score *= scale;
-              probability_and_slope(score, slope, log2_sum, delta, exists, kept, p.dropout.scale);
+              const bool kept = kept_keys >> 8 * half & 1;
+              score = exp2_fast(score * scale - (i == 0 ? log2_sum.x : log2_sum.y));
+              slope = score * ((kept ? slope * p.dropout.scale : 0.0f) - (i == 0 ? delta.x : delta.y));
               score = kept ? score : 0.0f;
             }
           }
         }
-        multiply<Width>(dvalue, s, errors, 0);
-        multiply<Width>(dkey, dp, queries, 0);
+        if (row < first_key + own + 15 || p.index.first != nullptr) {
+#pragma unroll
+          for (int m = 0; m < rows / 8; ++m) {
+#pragma unroll
+            for (int n = 0; n < 4; ++n) {
+              const int r = row + 8 * m + 2 * (lane % 4) + n % 2, j = key[n / 2];
+              if (j > r || (p.index.first != nullptr && j < first_keys[r])) s[m][n] = dp[m][n] = 0;
+            }
+          }
+        }
+        std::uint32_t kept_probabilities[rows / 16][4], slope[rows / 16][4];
+        as_operands(kept_probabilities, s);
+        as_operands(slope, dp);
 #pragma unroll
         for (int m = 0; m < rows / 8; ++m) {
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            store_word(slopes.at(own + lane / 4 + 8 * half, m) + 4 * (lane % 4), pack(dp[m][2 * half], dp[m][2 * half + 1]));
+            store_word(slopes.at(own + lane / 4 + 8 * half, m) + 4 * (lane % 4), slope[m / 2][m % 2 * 2 + half]);
           }
         }
+        multiply(dvalue, kept_probabilities, errors, 0);
+        multiply(dkey, slope, queries, 0);
       }
-      __syncthreads();
       // dq of 16 queries, from those warps' keys that they see.
       float sum[dq_columns / 8][4];
       clear(sum);
@@ -145,30 +158,39 @@ __global__ void __launch_bounds__(32 * Warps, Warps == 4 && Width == 64 ? 4 : 1)
           sum[n][0] = before.x, sum[n][1] = before.y, sum[n][2] = before.z, sum[n][3] = before.w;
         }
       }
+      __syncthreads();
       const int steps = min(keys_a_tile, row + dq_row + 16 - first_key) / 16;
-      for (int n = 0; n < steps; ++n) {
-        std::uint32_t left[4];
-        slopes.left_transposed(left, 16 * n, dq_row / 16);
-#pragma unroll
-        for (int c = 0; c < dq_columns / 8; c += 2) {
-          std::uint32_t right[4];
-          keys.right(right, 16 * n, dq_column / 16 + c / 2);
-          multiply_add(sum[c], left, right[0], right[1]);
-          multiply_add(sum[c + 1], left, right[2], right[3]);
+      if constexpr (dq_columns == 8) {
+        for (int n = 0; n < steps; n += 2) {
+          std::uint32_t left[4], next[4], right[4];
+          slopes.left_transposed(left, 16 * n, dq_row / 16);
+          slopes.left_transposed(next, 16 * (n + 1), dq_row / 16);
+          keys.right_pair(right, 16 * n, dq_column / 8);
+          multiply_add(sum[0], left, right[0], right[1]);
+          multiply_add(sum[0], next, right[2], right[3]);
+        }
+      } else {
+        for (int n = 0; n < steps; ++n) {
+          std::uint32_t left[1][4];
+          slopes.left_transposed(left[0], 16 * n, dq_row / 16);
+          multiply(sum, left, keys.below(16 * n), dq_column / 8);
         }
       }
       if (row + rows <= first_key + keys_a_tile || first_key + keys_a_tile >= task.size) {
-        store_rows(sum, p.scale, p.scale, dq.row(task.begin) + task.head * p.width, dq.stride, row + dq_row, task.size, dq_column,
-                   p.width);
+        store_rows(sum, p.scale, p.scale, queries, dq_row, dq_column, dq.row(task.begin) + task.head * p.width, dq.stride,
+                   row + dq_row, task.size, p.width);
       } else {
 #pragma unroll
         for (int n = 0; n < dq_columns / 8; ++n) sums[n * threads] = {sum[n][0], sum[n][1], sum[n][2], sum[n][3]};
       }
     }
-    store_rows(dkey, p.scale, p.scale, dk.row(task.begin) + task.head * p.width, dk.stride, first_key + own, task.size, 0,
-               p.width);
-    store_rows(dvalue, p.dropout.scale, p.dropout.scale, dv.row(task.begin) + task.head * p.width, dv.stride, first_key + own,
-               task.size, 0, p.width);
+    __syncthreads();
+    const auto store = [&](const auto& sum, float factor, Tile<Width> tile, Rows<bf16> to) {
+      store_rows(sum, factor, factor, tile, own, 0, to.row(task.begin) + task.head * p.width, to.stride, first_key + own,
+                 task.size, p.width);
+    };
+    store(dkey, p.scale, keys, dk);
+    store(dvalue, p.dropout.scale, values, dv);
     if (first_key + keys_a_tile < task.size) {
       __syncthreads();
       copy_tile<Width, keys_a_tile, threads>(keys, k, first_key + keys_a_tile);
@@ -189,19 +211,22 @@ void launch_sequence(Context<Cuda>& context, const AttentionProblem<bf16>& p, co
                      shape.bytes(p.sequences.length), context.stream(), p, e, context.make<float4>(sums, 1).data, dq, dk, dv);
 }
 
-/// True when a block for every sequence and head fills the device and holds what is known of the rows; the launch is then made.
+/// True when this pays: for short sequences always, for longer ones with dropout while blocks for all sequences and heads fill
+/// the device (without dropout wgmma is faster from there on). The launch is then made.
 template <class S>
 bool launch_sequence_backward(Context<Cuda>& context, const AttentionProblem<S>& p, const AttentionErrors<S>& e, Rows<S> dq,
                               Rows<S> dk, Rows<S> dv) {
   const Index length = p.sequences.length, blocks = p.sequences.sequences * p.heads;
-  if (p.width > 128 || length > 512 || (length > 128 && blocks < context.limits().multiprocessors / 2)) return false;
-  if (SequenceShape{128, 8}.bytes(length) > context.limits().shared_memory) return false;
-  if (p.width > 64) {
-    launch_sequence<128, 8>(context, p, e, dq, dk, dv);
-  } else if (length <= 64) {
+  if (p.width <= 64 && length <= 128) {
     launch_sequence<64, 4>(context, p, e, dq, dk, dv);
+  } else if (p.width <= 128 && length <= 64) {
+    launch_sequence<128, 4>(context, p, e, dq, dk, dv);
+  } else if (p.width <= 64 && length <= 512 && p.index.first == nullptr && 2 * blocks >= context.limits().multiprocessors &&
+             (p.dropout.threshold != 0 || !context.limits().is_hopper()) &&
+             SequenceShape{64, 16}.bytes(length) <= context.limits().shared_memory) {
+    launch_sequence<64, 16>(context, p, e, dq, dk, dv);
   } else {
-    launch_sequence<64, 8>(context, p, e, dq, dk, dv);
+    return false;
   }
   return true;
 }

@@ -30,86 +30,110 @@ struct HeadRows {
 /// Starts copying rows first .. first + Count - 1 into a tile; what does not exist becomes 0.
 template <int Width, int Count, int Threads>
 __device__ void copy_tile(Tile<Width> tile, const HeadRows& from, std::int32_t first) {
-  constexpr int chunks = Tile<Width>::chunks;
-  static_assert(Count * chunks % Threads == 0 || Count * chunks < Threads);
-#pragma unroll 4
-  for (int n = threadIdx.x; n < Count * chunks; n += Threads) {
-    const int row = n / chunks, chunk = n % chunks;
-    const bool exists = first + row < from.rows && 8 * chunk < from.width;
-    const bf16* source = from.data + (exists ? (first + row) * from.stride + 8 * chunk : 0);
-    if (from.in_chunks) {
-      copy_16_bytes(tile.at(row, chunk), source, exists);
-    } else {
-      std::uint32_t words[4];
+  constexpr int chunks = Tile<Width>::chunks, together = Threads / chunks;
+  static_assert(Threads % chunks == 0 && (Count % together == 0 || Count < together));
+  const int chunk = static_cast<int>(threadIdx.x) % chunks, row = static_cast<int>(threadIdx.x) / chunks;
+  if (Count < together && row >= Count) return;
+  const std::int32_t there = 8 * chunk < from.width ? from.rows - first - row : 0;  // rows from the thread's first on
+  const bf16* source = from.data + (there > 0 ? (first + row) * from.stride + 8 * chunk : 0);
+  if (from.in_chunks) {
 #pragma unroll
-      for (int w = 0; w < 4; ++w) {
-        const bf16 low = exists && 8 * chunk + 2 * w < from.width ? source[2 * w] : bf16(0.0f);
-        const bf16 high = exists && 8 * chunk + 2 * w + 1 < from.width ? source[2 * w + 1] : bf16(0.0f);
-        words[w] = static_cast<std::uint32_t>(__bfloat16_as_ushort(high)) << 16 | __bfloat16_as_ushort(low);
-      }
-      asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(tile.at(row, chunk)), "r"(words[0]), "r"(words[1]),
-                   "r"(words[2]), "r"(words[3])
-                   : "memory");
+    for (int n = 0; n < Count; n += together) {
+      copy_16_bytes(tile.at(row + n, chunk), source, n < there);
+      if (n + together < there) source += together * from.stride;
     }
+    return;
+  }
+#pragma unroll 1
+  for (int n = 0; n < Count; n += together) {
+    std::uint32_t words[4] = {0, 0, 0, 0};
+    for (int w = 0; w < 8 && n < there && 8 * chunk + w < from.width; ++w) {
+      words[w / 2] |= static_cast<std::uint32_t>(__bfloat16_as_ushort(source[n * from.stride + w])) << 16 * (w % 2);
+    }
+    asm volatile("st.shared.v4.b32 [%0], {%1,%2,%3,%4};" ::"r"(tile.at(row + n, chunk)), "r"(words[0]), "r"(words[1]),
+                 "r"(words[2]), "r"(words[3])
+                 : "memory");
   }
 }
 
-/// acc += rows row .. row + 15 of `a` times the transpose of the first 8 * N rows of `b`.
-template <int Width, int N>
-__device__ void multiply_transposed(float (&acc)[N][4], Tile<Width> a, int row, Tile<Width> b) {
+/// acc += rows row .. row + 15 of `a` times the transpose of the first 8 * N rows of `b`: part `part` of `Parts` of the sum over
+/// columns.
+template <int Parts = 1, int Width, int N>
+__device__ void multiply_transposed(float (&acc)[N][4], Tile<Width> a, int row, Tile<Width> b, int part = 0) {
+  constexpr int steps = Width / 16 / Parts;
 #pragma unroll
-  for (int k = 0; k < Width / 16; ++k) {
+  for (int k = 0; k < steps; ++k) {
     std::uint32_t left[4];
-    a.left(left, row, k);
+    a.left(left, row, part * steps + k);
 #pragma unroll
     for (int n = 0; n < N; n += 2) {
       std::uint32_t right[4];
-      b.right_transposed(right, 8 * n, k);
+      b.right_transposed(right, 8 * n, part * steps + k);
       multiply_add(acc[n], left, right[0], right[1]);
       multiply_add(acc[n + 1], left, right[2], right[3]);
     }
   }
 }
-/// acc += p times columns 8 * column .. of the first 8 * K rows of `b`, with p in the layout of accumulators.
-template <int Width, int K, int N>
-__device__ void multiply(float (&acc)[N][4], const float (&p)[K][4], Tile<Width> b, int column) {
+/// An accumulator of 16 x 8 K as left operands.
+template <int K>
+__device__ void as_operands(std::uint32_t (&left)[K / 2][4], const float (&p)[K][4]) {
 #pragma unroll
-  for (int k = 0; k < K / 2; ++k) {
-    const std::uint32_t left[4] = {pack(p[2 * k][0], p[2 * k][1]), pack(p[2 * k][2], p[2 * k][3]),
-                                   pack(p[2 * k + 1][0], p[2 * k + 1][1]), pack(p[2 * k + 1][2], p[2 * k + 1][3])};
+  for (int n = 0; n < K; ++n) {
+    left[n / 2][n % 2 * 2] = pack(p[n][0], p[n][1]);
+    left[n / 2][n % 2 * 2 + 1] = pack(p[n][2], p[n][3]);
+  }
+}
+/// acc += p times columns 8 * column .. of the first 16 * K rows of `b`.
+template <int Width, int K, int N>
+__device__ void multiply(float (&acc)[N][4], const std::uint32_t (&p)[K][4], Tile<Width> b, int column) {
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
 #pragma unroll
     for (int n = 0; n < N; n += 2) {
       std::uint32_t right[4];
       b.right(right, 16 * k, column / 2 + n / 2);
-      multiply_add(acc[n], left, right[0], right[1]);
-      multiply_add(acc[n + 1], left, right[2], right[3]);
+      multiply_add(acc[n], p[k], right[0], right[1]);
+      multiply_add(acc[n + 1], p[k], right[2], right[3]);
     }
   }
 }
 
-/// Stores an accumulator of 16 rows, times a factor for each of the lane's two rows, where rows and columns exist.
-template <int N>
-__device__ void store_rows(const float (&acc)[N][4], float factor_0, float factor_1, bf16* data, Index stride, std::int32_t row,
-                           std::int32_t rows, int column, int width) {
+/// Stores eight columns of bf16, of which `columns` exist.
+__device__ inline void store_chunk(bf16* to, const std::uint32_t (&words)[4], int columns, bool in_chunks) {
+  if (in_chunks) {
+    *reinterpret_cast<uint4*>(to) = {words[0], words[1], words[2], words[3]};
+    return;
+  }
+#pragma unroll
+  for (int w = 0; w < 8; ++w) {
+    if (w < columns) to[w] = __ushort_as_bfloat16(static_cast<unsigned short>(words[w / 2] >> 16 * (w % 2)));
+  }
+}
+
+/// Stores an accumulator of 16 rows, times a factor for each of the lane's two rows, where rows and columns exist: through rows
+/// own .. own + 15 and these columns of a tile, which nobody else needs any more, so that 16 bytes leave at a time.
+template <int Width, int N>
+__device__ void store_rows(const float (&acc)[N][4], float factor_0, float factor_1, Tile<Width> tile, int own, int column,
+                           bf16* data, Index stride, std::int32_t row, std::int32_t rows, int width) {
   const int lane = threadIdx.x % 32;
-  const bool pairs = stride % 2 == 0 && reinterpret_cast<std::uintptr_t>(data) % 4 == 0 && width % 2 == 0;
 #pragma unroll
-  for (int half = 0; half < 2; ++half) {
-    const std::int32_t i = row + lane / 4 + 8 * half;
-    if (i >= rows) continue;
-    bf16* const to = data + i * stride;
-    const float factor = half == 0 ? factor_0 : factor_1;
-#pragma unroll
-    for (int n = 0; n < N; ++n) {
-      const int c = column + 8 * n + 2 * (lane % 4);
-      const float low = acc[n][2 * half] * factor, high = acc[n][2 * half + 1] * factor;
-      if (pairs) {
-        if (c < width) *reinterpret_cast<std::uint32_t*>(to + c) = pack(low, high);
-      } else {
-        if (c < width) to[c] = __float2bfloat16(low);
-        if (c + 1 < width) to[c + 1] = __float2bfloat16(high);
-      }
-    }
+  for (int n = 0; n < N; ++n) {
+    const std::uint32_t to = tile.at(own + lane / 4, column / 8 + n) + 4 * (lane % 4);
+    store_word(to, pack(acc[n][0] * factor_0, acc[n][1] * factor_0));
+    store_word(to + 8 * Tile<Width>::row_bytes, pack(acc[n][2] * factor_1, acc[n][3] * factor_1));
+  }
+  __syncwarp();
+  const bool in_chunks = stride % 8 == 0 && width % 8 == 0 && reinterpret_cast<std::uintptr_t>(data) % 16 == 0;
+#pragma unroll 2
+  for (int n = lane; n < 16 * N; n += 32) {
+    const int r = n / N, c = column + n % N * 8;
+    if (row + r >= rows || c >= width) continue;
+    std::uint32_t words[4];
+    asm volatile("ld.shared.v4.b32 {%0,%1,%2,%3}, [%4];"
+                 : "=r"(words[0]), "=r"(words[1]), "=r"(words[2]), "=r"(words[3])
+                 : "r"(tile.at(own + r, c / 8))
+                 : "memory");
+    store_chunk(data + (row + r) * stride + c, words, width - c, in_chunks);
   }
 }
 

@@ -92,11 +92,28 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
     const std::int32_t row = first_row + own + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4;  // and row + 8
     const float scale = p.scale * log2_e;
     const bool first_lane = lane == 0;
+    const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
     float out[Width / 2], s[keys / 2], most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0}, shrink[2];
     std::uint32_t left[keys / 16][4];
+    std::uint64_t kept_keys[2][keys / 64];
 #pragma unroll
     for (int n = 0; n < Width / 2; ++n) out[n] = 0;
 
+    // Draws for a tile, when its scores take no registers yet.
+    const auto draw = [&](std::int32_t n) {
+      if (!p.dropout.active()) return;
+#pragma unroll
+      for (int half = 0; half < 2; ++half) {
+        const auto rule_row = static_cast<std::uint64_t>((task.begin + row + 8 * half) * p.heads + task.head);
+#pragma unroll
+        for (int word = 0; word < keys / 64; ++word) {
+          if (n * keys + 64 * word > first_row + own + 63) continue;  // behind all rows
+          kept_keys[half][word] =
+              row_keeps<64>(p.dropout, step, rule_row, static_cast<std::uint64_t>(task.begin + n * keys + 64 * word)) >>
+              2 * (lane % 4);
+        }
+      }
+    };
     // Scores become probabilities relative to the new maxima; shrink takes sums from the old maxima to the new.
     const auto soften = [&](std::int32_t n) {
       if (n * keys + keys - 1 > first_row + own) {
@@ -122,6 +139,16 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
           for (int e = 4 * m + 2 * half; e < 4 * m + 2 * half + 2; ++e) sum += s[e] = exp2_fast(s[e] * scale - shift);
         }
         total[half] = total[half] * shrink[half] + sum;
+        if (p.dropout.active()) {
+#pragma unroll
+          for (int m = 0; m < keys / 8; ++m) {
+#pragma unroll
+            for (int i = 0; i < 2; ++i) {
+              float& x = s[4 * m + 2 * half + i];
+              x = kept_keys[half][m / 8] >> (m % 8 * 8 + i) & 1 ? x : 0.0f;
+            }
+          }
+        }
       }
     };
     const auto pack_scores = [&] {
@@ -140,6 +167,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
     const auto your_turn = [&] { pass(1 + (group + 1) % groups, 256); };
     if (group == groups - 1) your_turn();
 
+    draw(last_tile);
     wait_barrier(full_queries, 0);
     wait_barrier(barrier(0, full_keys), 0);
     begin_products();
@@ -153,6 +181,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
     int turn = 0;
     for (std::int32_t n = last_tile; n > 0; --n, ++turn) {
       const int next = turn + 1;
+      draw(n - 1);
       wait_barrier(barrier(next % stages, full_keys), static_cast<std::uint32_t>(next / stages % 2));
       my_turn();
       pin(s);
@@ -190,7 +219,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
     for (int half = 0; half < 2; ++half) {
       total[half] += __shfl_xor_sync(0xffffffffu, total[half], 1);
       total[half] += __shfl_xor_sync(0xffffffffu, total[half], 2);
-      inverse[half] = total[half] == 0 ? 0.0f : 1 / total[half];
+      inverse[half] = total[half] == 0 ? 0.0f : p.dropout.scale / total[half];
       const std::int32_t i = row + 8 * half;
       if (log_sum_exp.rows > 0 && lane % 4 == 0 && i < task.size) {
         log_sum_exp(task.begin + i, task.head) = total[half] == 0 ? -INFINITY : most[half] * p.scale + log2f(total[half]) * ln_2;
@@ -205,9 +234,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
 /// True when the device, the shapes and the addresses suit; the launch is then made.
 template <class S>
 bool launch_wgmma(Context<Cuda>& context, const AttentionProblem<S>& p, Rows<S> y, Rows<float> log_sum_exp) {
-  if (!context.limits().is_hopper() || p.width > 128 || p.index.first != nullptr || p.dropout.threshold != 0 || !(p.scale > 0)) {
-    return false;
-  }
+  if (!context.limits().is_hopper() || p.width > 128 || p.index.first != nullptr || !(p.scale > 0)) return false;
   if (!can_map(p.q, p.width) || !can_map(p.k, p.width) || !can_map(p.v, p.width)) return false;
   const auto launch = [&](auto width) {
     constexpr GroupShape shape = group_forward_shape(decltype(width)::value);

@@ -115,6 +115,7 @@ __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)
       log2_sum[half] = sums.log2_sum[at];
       delta[half] = sums.delta[at];
     }
+    const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
     float sum[Width / 2], s[keys / 2], dp[keys / 2];
     std::uint32_t left[keys / 16][4];
 #pragma unroll
@@ -125,6 +126,21 @@ __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)
     for (std::int32_t n = 0; n < tiles; ++n) {
       const int stage = n % stages;
       const auto parity = static_cast<std::uint32_t>(n / stages % 2);
+      // Draws while the last product of the tile before runs, when scores take no registers.
+      std::uint64_t kept_keys[2][keys / 64];
+      if (p.dropout.active()) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          const auto rule_row = static_cast<std::uint64_t>((task.begin + row + 8 * half) * p.heads + task.head);
+#pragma unroll
+          for (int word = 0; word < keys / 64; ++word) {
+            if (n * keys + 64 * word > first_row + own + 63) continue;  // behind all rows
+            kept_keys[half][word] =
+                row_keeps<64>(p.dropout, step, rule_row, static_cast<std::uint64_t>(task.begin + n * keys + 64 * word)) >>
+                2 * (lane % 4);
+          }
+        }
+      }
       wait_barrier(barrier(stage, full_keys), parity);
       if (n * keys + keys > task.size) {
         tile(stage, 0).clear_from(task.size - n * keys);
@@ -145,6 +161,13 @@ __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)
       for (int e = 0; e < keys / 2; ++e) s[e] = exp2_fast(s[e] * scale - log2_sum[e % 4 / 2]);
       wait_products<0>();
       pin(dp);
+      if (p.dropout.active()) {
+#pragma unroll
+        for (int e = 0; e < keys / 2; ++e) {
+          const bool kept_key = kept_keys[e % 4 / 2][e / 32] >> (e % 32 / 4 * 8 + e % 2) & 1;
+          dp[e] = kept_key ? dp[e] * p.dropout.scale : 0.0f;
+        }
+      }
 #pragma unroll
       for (int e = 0; e < keys / 2; ++e) dp[e] = s[e] * (dp[e] - delta[e % 4 / 2]);
       if (masked) {
@@ -226,6 +249,7 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
     const int lane = threadIdx.x % 32, own = 64 * group;
     const std::int32_t key = first_key + own + static_cast<int>(threadIdx.x) % 128 / 32 * 16 + lane / 4;  // and key + 8
     const float scale = p.scale * log2_e;
+    const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
     float dkey[Width / 2], dvalue[Width / 2], s[rows / 2], dp[rows / 2];
     std::uint32_t left[rows / 16][4], slopes[rows / 16][4];
 #pragma unroll
@@ -237,6 +261,16 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
     for (std::int32_t n = first_tile; n <= last_tile; ++n) {
       const int turn = n - first_tile, stage = turn % stages;
       const auto parity = static_cast<std::uint32_t>(turn / stages % 2);
+      // Of each lane's rows lane and lane + 32: which of the warp's keys are kept.
+      std::uint32_t kept_keys = 0;
+      static_assert(rows == 64);
+      if (p.dropout.active()) {
+        const auto keeps = [&](int r) {
+          return sixteen_keeps<32>(p.dropout, step, static_cast<std::uint64_t>((task.begin + n * rows + r) * p.heads + task.head),
+                                   static_cast<std::uint64_t>(task.begin + key - lane / 4));
+        };
+        kept_keys = keeps(lane) | keeps(lane + 32) << 16;
+      }
       wait_barrier(barrier(stage, full_queries), parity);
       wait_barrier(barrier(stage, full_errors), parity);
       if (n * rows + rows > task.size) {
@@ -272,16 +306,37 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
       }
       wait_products<0>();
       pin(dp);
+      if (p.dropout.active()) {  // a negative probability is one that is dropped
 #pragma unroll
-      for (int k = 0; k < rows / 16; ++k) as_left(left[k], s + 8 * k);
+        for (int m = 0; m < 4; ++m) {
+#pragma unroll
+          for (int i = 0; i < 2; ++i) {
+            const std::uint32_t bits = __shfl_sync(0xffffffffu, kept_keys, 8 * m + 2 * (lane % 4) + i) >> lane / 4;
+#pragma unroll
+            for (int part = 0; part < 4; ++part) {  // keys key and key + 8 of this row and the one 32 rows on
+              const int e = 4 * m + i + 2 * (part % 2) + 16 * (part / 2);
+              const bool kept_key = bits >> 8 * part & 1;
+              s[e] = kept_key ? s[e] : -s[e];
+              dp[e] = kept_key ? dp[e] * p.dropout.scale : 0.0f;
+            }
+          }
+        }
+      }
+#pragma unroll
+      for (int k = 0; k < rows / 16; ++k) {
+        float kept_p[8];
+#pragma unroll
+        for (int e = 0; e < 8; ++e) kept_p[e] = not_negative(s[8 * k + e]);
+        as_left(left[k], kept_p);
+      }
 #pragma unroll
       for (int m = 0; m < rows / 8; ++m) {
         const float2 delta = *reinterpret_cast<const float2*>(&row_sums[stage][1][8 * m + 2 * (lane % 4)]);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
           float &a = dp[4 * m + 2 * half], &b = dp[4 * m + 2 * half + 1];
-          a = s[4 * m + 2 * half] * (a - delta.x);
-          b = s[4 * m + 2 * half + 1] * (b - delta.y);
+          a = fabsf(s[4 * m + 2 * half]) * (a - delta.x);
+          b = fabsf(s[4 * m + 2 * half + 1]) * (b - delta.y);
         }
       }
       if (masked) {  // what stands behind a sequence may be NaN
@@ -304,8 +359,8 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
     pin(dvalue);
     store_group(dkey, p.scale, p.scale, keys, own, dk.row(task.begin) + task.head * p.width, dk.stride, first_key + own,
                 task.size, p.width, 1 + group);
-    store_group(dvalue, 1.0f, 1.0f, values, own, dv.row(task.begin) + task.head * p.width, dv.stride, first_key + own, task.size,
-                p.width, 1 + group);
+    store_group(dvalue, p.dropout.scale, p.dropout.scale, values, own, dv.row(task.begin) + task.head * p.width, dv.stride,
+                first_key + own, task.size, p.width, 1 + group);
   }
 #endif
 }
@@ -314,7 +369,7 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
 template <class S>
 bool launch_wgmma_backward(Context<Cuda>& context, const AttentionProblem<S>& p, const AttentionErrors<S>& e, Rows<S> dq,
                            Rows<S> dk, Rows<S> dv) {
-  if (!context.limits().is_hopper() || p.width > 128 || p.index.first != nullptr || p.dropout.threshold != 0) return false;
+  if (!context.limits().is_hopper() || p.width > 128 || p.index.first != nullptr) return false;
   if (!can_map(p.q, p.width) || !can_map(p.k, p.width) || !can_map(p.v, p.width) || !can_map(e.dy, p.width)) return false;
   const Index stride = RowSums::size(p.sequences.rows, p.sequences.sequences);
   const auto made = context.make<float>(2 * p.heads, stride);

@@ -59,6 +59,8 @@ struct Tile {
   static constexpr int chunks = Width / 8, row_bytes = 2 * Width;
   std::uint32_t address;
 
+  /// The rows from `row` on, a multiple of 8.
+  __device__ Tile below(int row) const { return {address + static_cast<std::uint32_t>(row * row_bytes)}; }
   __device__ std::uint32_t at(int row, int chunk) const {
     return address + static_cast<std::uint32_t>(row * row_bytes + ((chunk ^ (row & 7)) << 4));
   }
@@ -81,6 +83,11 @@ struct Tile {
   __device__ void right(std::uint32_t (&b)[4], int row, int n) const {
     const int lane = threadIdx.x % 32;
     load_transposed(b, at(row + lane % 16, 2 * n + lane / 16));
+  }
+  /// Rows row .. row + 31 and columns 8 n .. + 7, as a right operand of 16 rows and the one below it.
+  __device__ void right_pair(std::uint32_t (&b)[4], int row, int n) const {
+    const int lane = threadIdx.x % 32;
+    load_transposed(b, at(row + lane, n));
   }
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/core/cuda/context.cuh"
+#include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/mma_tiles.cuh"
 #include "coyote/operations/cuda/pack.cuh"
 
