@@ -73,8 +73,9 @@ void add_column_sums(Context<Cuda>& context, Rows<const float> partial, Targets.
   if (columns == 0) return;
   constexpr int count = sizeof...(Targets);
   const auto rows = static_cast<unsigned>(std::clamp<Index>(ceil_div(partial.rows, partial_rows_together), 1, 32));
-  launch_following(add_column_sums_kernel<count>, "launch of add_column_sums", dim3(static_cast<unsigned>(ceil_div(columns, 32))),
-                   dim3(32, rows), 0, context.stream(), partial, SumTargets<count>{{target...}}, columns);
+  launch_following(context, add_column_sums_kernel<count>, "launch of add_column_sums",
+                   dim3(static_cast<unsigned>(ceil_div(columns, 32))), dim3(32, rows), 0, partial, SumTargets<count>{{target...}},
+                   columns);
 }
 
 /// partial(block, c) = sum of f over the rows of the block: blockIdx.y * blockDim.y + threadIdx.y and every so many further.

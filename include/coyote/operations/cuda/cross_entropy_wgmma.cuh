@@ -685,8 +685,8 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
   float* const terms = slopes ? context.make<float>(2, padded_rows).data : nullptr;
   const auto pass = [&](auto* kernel, const char* name, int blocks, const LossCut& cut_, const auto&... arguments) {
     COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.bytes()));
-    launch_following(kernel, name, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(cut_.parts())), shape.threads(),
-                     shape.bytes(), stream, arguments...);
+    launch_following(context, kernel, name, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(cut_.parts())),
+                     shape.threads(), shape.bytes(), arguments...);
   };
   pass(slopes ? &wgmma_row_parts<Width, true> : &wgmma_row_parts<Width, false>, "launch of wgmma_row_parts", row_blocks, cut,
        hidden_tiles, table_tiles, labels, rows, vocabulary, cut, label_scores, row_parts, sums);
@@ -707,8 +707,8 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
                      .predicted = predicted,
                      .dhidden = dhidden,
                      .terms = terms};
-  launch_following(slopes ? &finish_rows_kernel<Width, true> : &finish_rows_kernel<Width, false>, "launch of finish_rows",
-                   dim3(static_cast<unsigned>(ceil_div(padded_rows, 8))), 256, 0, stream, ends);
+  launch_following(context, slopes ? &finish_rows_kernel<Width, true> : &finish_rows_kernel<Width, false>,
+                   "launch of finish_rows", dim3(static_cast<unsigned>(ceil_div(padded_rows, 8))), 256, 0, ends);
   if (!slopes || dtable.rows == 0) {
     add_parts_kernel<double><<<1, 256, 0, stream>>>(losses, rows, 1 / static_cast<double>(rows), loss);
     COYOTE_CUDA_CHECK_LAUNCH("add_parts");
@@ -719,8 +719,8 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
   float* const table_sums = context.make<float>(row_cut.parts() * padded_entries, Width).data;
   pass(wgmma_table_parts<Width>, "launch of wgmma_table_parts", table_blocks, row_cut, hidden_tiles, table_tiles, terms, row_cut,
        table_sums);
-  launch_following(&add_table_parts_kernel<float>, "launch of add_table_parts",
-                   dim3(static_cast<unsigned>(ceil_div(vocabulary * Index{Width} / 4, 256) + 1)), 256, 0, stream,
+  launch_following(context, &add_table_parts_kernel<float>, "launch of add_table_parts",
+                   dim3(static_cast<unsigned>(ceil_div(vocabulary * Index{Width} / 4, 256) + 1)), 256, 0,
                    static_cast<const float*>(table_sums), Width, row_cut.parts(), padded_entries, ends.weight, dtable,
                    static_cast<const double*>(losses), rows, loss);
 }

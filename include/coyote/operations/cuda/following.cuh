@@ -14,10 +14,18 @@ __device__ inline void follow() {
   asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
 #endif
 }
+/// Does `follow` wait on this device? Where this unit's kernels were compiled for it, 9.0 or later; else they start in order.
+inline bool follows(const DeviceLimits& limits) {
+  bool found = false;
+#ifdef __CUDA_ARCH_LIST__
+  for (const int architecture : {__CUDA_ARCH_LIST__}) found |= architecture / 100 == limits.major;
+#endif
+  return found && limits.major >= 9;
+}
 /// Launches a kernel that calls `follow`.
 template <class... Parameters, class... Arguments>
-void launch_following(void (*kernel)(Parameters...), const char* name, dim3 blocks, dim3 threads, int bytes, cudaStream_t stream,
-                      const Arguments&... arguments) {
+void launch_following(const Context<Cuda>& context, void (*kernel)(Parameters...), const char* name, dim3 blocks, dim3 threads,
+                      int bytes, const Arguments&... arguments) {
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;
@@ -25,9 +33,9 @@ void launch_following(void (*kernel)(Parameters...), const char* name, dim3 bloc
   config.gridDim = blocks;
   config.blockDim = threads;
   config.dynamicSmemBytes = static_cast<std::size_t>(bytes);
-  config.stream = stream;
+  config.stream = context.stream();
   config.attrs = &attribute;
-  config.numAttrs = 1;
+  config.numAttrs = follows(context.limits()) ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name, __FILE__, __LINE__);
 }
 
