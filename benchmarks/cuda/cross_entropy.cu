@@ -10,6 +10,8 @@
 #include <cstdlib>
 #include <vector>
 
+#include "timing.cuh"
+
 namespace {
 
 using namespace coyote;
@@ -29,39 +31,6 @@ __global__ void fill_bf16(bf16* data, std::size_t count, float scale, unsigned s
 }
 __global__ void fill_float(float* data, std::size_t count, float scale, unsigned seed) {
   for (std::size_t i = blockIdx.x * 256ull + threadIdx.x; i < count; i += gridDim.x * 256ull) data[i] = scale * noise(i, seed);
-}
-
-/// Median milliseconds of one of run(0) ... run(calls - 1), all captured in a graph.
-template <class Run>
-double median_ms(Context<Cuda>& context, int calls, Run&& run) {
-  for (int i = 0; i < 2; ++i) run(i % calls);
-  context.synchronise();
-  cudaGraph_t graph;
-  cudaGraphExec_t exec;
-  const cudaStream_t stream = context.stream();
-  COYOTE_CUDA_CHECK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
-  for (int i = 0; i < calls; ++i) run(i);
-  COYOTE_CUDA_CHECK(cudaStreamEndCapture(stream, &graph));
-  COYOTE_CUDA_CHECK(cudaGraphInstantiate(&exec, graph, 0));
-  cudaEvent_t start, stop;
-  COYOTE_CUDA_CHECK(cudaEventCreate(&start));
-  COYOTE_CUDA_CHECK(cudaEventCreate(&stop));
-  std::vector<float> times;
-  for (int i = 0; i < 12; ++i) {
-    COYOTE_CUDA_CHECK(cudaEventRecord(start, stream));
-    COYOTE_CUDA_CHECK(cudaGraphLaunch(exec, stream));
-    COYOTE_CUDA_CHECK(cudaEventRecord(stop, stream));
-    COYOTE_CUDA_CHECK(cudaEventSynchronize(stop));
-    float ms = 0;
-    COYOTE_CUDA_CHECK(cudaEventElapsedTime(&ms, start, stop));
-    if (i >= 2) times.push_back(ms / static_cast<float>(calls));
-  }
-  COYOTE_CUDA_CHECK(cudaEventDestroy(start));
-  COYOTE_CUDA_CHECK(cudaEventDestroy(stop));
-  COYOTE_CUDA_CHECK(cudaGraphExecDestroy(exec));
-  COYOTE_CUDA_CHECK(cudaGraphDestroy(graph));
-  std::sort(times.begin(), times.end());
-  return times[times.size() / 2];
 }
 
 void run_shape(Context<Cuda>& context, Index rows, Index width, bool once = false) {
@@ -87,7 +56,7 @@ void run_shape(Context<Cuda>& context, Index rows, Index width, bool once = fals
   const auto e = [&](int set) { return Rows<const float>(table.data() + set * vocabulary * width, vocabulary, width); };
   const auto de = [&](int set) { return Rows<float>(dtable.data() + set * vocabulary * width, vocabulary, width); };
   const auto report = [&](const char* name, double products, auto&& run) {
-    const double ms = median_ms(context, std::min(sets, 24), run);
+    const double ms = coyote_benchmark::replayed_ms(context, std::min(sets, 24), run);
     const double flop = 2 * products * static_cast<double>(rows * vocabulary * width);
     std::printf("%s rows=%td,V=%td,D=%td %.4f %.4f\n", name, rows, vocabulary, width, ms, flop / 800e9);
     std::fflush(stdout);

@@ -69,6 +69,25 @@ double median_ms(cy::Context<cy::Cuda>& context, Run&& run, int repeats = 31, in
   return static_cast<double>(times[times.size() / 2]);
 }
 
+/// The median time of one of run(0), ..., run(calls - 1) in ms, all captured in a graph that is replayed: the launches' own time
+/// is that of a captured step.
+template <class Run>
+double replayed_ms(cy::Context<cy::Cuda>& context, Index calls, Run&& run) {
+  for (Index i = 0; i < 2; ++i) run(i % calls);
+  context.synchronise();
+  cudaGraph_t graph;
+  cudaGraphExec_t replay;
+  COYOTE_CUDA_CHECK(cudaStreamBeginCapture(context.stream(), cudaStreamCaptureModeThreadLocal));
+  for (Index i = 0; i < calls; ++i) run(i);
+  COYOTE_CUDA_CHECK(cudaStreamEndCapture(context.stream(), &graph));
+  COYOTE_CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
+  const double ms = median_ms(
+      context, [&](Index) { COYOTE_CUDA_CHECK(cudaGraphLaunch(replay, context.stream())); }, 15, 2);
+  COYOTE_CUDA_CHECK(cudaGraphExecDestroy(replay));
+  COYOTE_CUDA_CHECK(cudaGraphDestroy(graph));
+  return ms / static_cast<double>(calls);
+}
+
 /// Bytes per ms of a large copy on the device, read plus written: what floors are counted in.
 inline double copy_rate(cy::Context<cy::Cuda>& context) {
   constexpr Index bytes = Index{1} << 31;

@@ -12,6 +12,7 @@ namespace cuda {
 /// What an update needs beside the arrays, as AdamWOptions and the schedule say.
 struct AdamWNumbers {
   double rate, beta1, beta2, epsilon, weight_decay;
+  float log_beta1, log_beta2;  // natural logarithms
   std::uint64_t t;
 };
 
@@ -43,11 +44,13 @@ __global__ void __launch_bounds__(256)
       n.rate = device_numbers->rate;
       n.t = device_numbers->step + 1;
     }
-    const double t = static_cast<double>(n.t), norm = sqrt(*squares);
-    finite = isfinite(norm) && isfinite(*loss);
-    shared[0] = static_cast<float>(clip > 0 && norm > clip ? clip / norm : 1.0);
-    shared[1] = static_cast<float>(1 / (1 - pow(n.beta1, t)));
-    shared[2] = static_cast<float>(1 / (1 - pow(n.beta2, t)));
+    const double square = *squares;
+    finite = isfinite(square) && isfinite(*loss);
+    shared[0] = clip > 0 && square > clip * clip ? static_cast<float>(clip / sqrt(square)) : 1.0f;
+    // 1 / (1 - beta^t): the only thread that is at work here should not wait for a power in double.
+    const auto t = static_cast<float>(n.t);
+    shared[1] = -1 / expm1f(t * n.log_beta1);
+    shared[2] = -1 / expm1f(t * n.log_beta2);
     shared[3] = static_cast<float>(decays ? 1 - n.rate * n.weight_decay : 1.0);
     shared[4] = static_cast<float>(n.rate);
   }
@@ -94,7 +97,14 @@ inline cuda::Result sum_of_squares(Context<Cuda>& context, const cuda::DeviceArr
 inline void adamw(Context<Cuda>& context, const AdamWOptions& options, double rate, std::uint64_t t, double clip,
                   cuda::Result loss, cuda::Result squares, ParameterStore<float, Cuda>& store, cuda::DeviceArray<float>& first,
                   cuda::DeviceArray<float>& second) {
-  const cuda::AdamWNumbers numbers{rate, options.beta1, options.beta2, options.epsilon, options.weight_decay, t};
+  const cuda::AdamWNumbers numbers{.rate = rate,
+                                   .beta1 = options.beta1,
+                                   .beta2 = options.beta2,
+                                   .epsilon = options.epsilon,
+                                   .weight_decay = options.weight_decay,
+                                   .log_beta1 = static_cast<float>(std::log(options.beta1)),
+                                   .log_beta2 = static_cast<float>(std::log(options.beta2)),
+                                   .t = t};
   const List<Segment>& segments = store.segments();
   // Neighbours that decay alike go together.
   for (Index s = 0; s < segments.size();) {

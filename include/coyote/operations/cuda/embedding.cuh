@@ -81,27 +81,11 @@ struct SortedRows {
   __device__ bool continues(std::int32_t i) const { return i > 0 && i < count && tokens[i] == tokens[i - 1]; }
 };
 
-/// dy times what dropout made of it.
-template <class S>
-struct DroppedRow {
-  Rows<const S> dy;
-  DropoutDraws draws;
-  bool drops;
-
-  template <int N>
-  __device__ Pack<N> operator()(std::int32_t row, std::int32_t column) const {
-    Pack<N> result = load<N>(dy.row(row) + column);
-    if (drops) draws.multiply(row, column, result);
-    return result;
-  }
-};
-
 /// sums(2 * chunk, .): of the run that comes in from the chunk before; sums(2 * chunk + 1, .): of the one that goes out to the
 /// next and begins in this chunk.
 template <int N, class S>
 __global__ void __launch_bounds__(row_threads)
-    sum_runs_kernel(SortedRows sorted, DroppedRow<S> gradient, Rows<float> dtable, Rows<float> sums) {
-  const Rows<const S> dy = gradient.dy;
+    sum_runs_kernel(SortedRows sorted, Rows<const S> dy, Rows<float> dtable, Rows<float> sums) {
   const Index column = Index{blockIdx.y * blockDim.x + threadIdx.x} * N;
   const std::int64_t chunk = static_cast<std::int64_t>(blockIdx.x) * blockDim.y + threadIdx.y;
   const std::int64_t begin = chunk * run_chunk;
@@ -111,13 +95,11 @@ __global__ void __launch_bounds__(row_threads)
   // Every load of the chunk is under way before the first sum.
   RawPack<N, S> raw[run_chunk];
   Token tokens[run_chunk];
-  std::int32_t rows[run_chunk];
 #pragma unroll
   for (int u = 0; u < run_chunk; ++u) {
     const std::int32_t place = first + u < last ? first + u : last - 1;
     tokens[u] = sorted.tokens[place];
-    rows[u] = sorted.rows[place];
-    raw[u] = load_raw<N>(dy.row(rows[u]) + column);
+    raw[u] = load_raw<N>(dy.row(sorted.rows[place]) + column);
   }
   Pack<N> sum = make_pack<N>([](int) { return 0.0f; });
   bool incoming = sorted.continues(first);
@@ -132,8 +114,7 @@ __global__ void __launch_bounds__(row_threads)
 #pragma unroll
   for (int u = 0; u < run_chunk; ++u) {
     if (first + u >= last) break;
-    Pack<N> values = raw[u].floats();
-    if (gradient.drops) gradient.draws.multiply(rows[u], static_cast<std::int32_t>(column), values);
+    const Pack<N> values = raw[u].floats();
     if (tokens[u] != token) {
       flush();
       incoming = false;
@@ -270,13 +251,14 @@ inline DeviceTokenOrder token_order(Context<Cuda>& context, std::span<const Toke
   return {context, tokens, vocabulary};
 }
 
-/// Gradients of embed_batch, in the order of rows; the order is token_order's of the same tokens. Floor: dy once (twice with
-/// positions), and the table's touched rows twice.
+/// Gradients of embed_batch, in the order of rows; the order is token_order's of the same tokens. dy is changed where dropout
+/// is active. Floor: dy once, and the table's touched rows twice; each of dropout and positions adds a pass (within the sums,
+/// whose threads have many rows each, the draws took twice the time of a pass of their own).
 template <class S>
 void embed_batch_backward(Context<Cuda>& context, DeviceTokenOrder& tokens_in_order, const Batch& batch, const DropoutRule& rule,
-                          Rows<const S> dy, Rows<float> dtable, Rows<float> dpositions) {
-  const cuda::DroppedRow<S> gradient{dy, cuda::draws_of(context, rule), rule.active()};
-  cuda::sum_positions<S>(context, batch, gradient, dpositions, dy);
+                          Rows<S> dy, Rows<float> dtable, Rows<float> dpositions) {
+  if (rule.active()) drop<S>(context, rule, dy, dy, Write::overwrite);
+  cuda::sum_positions<S>(context, batch, cuda::SameRow<S>{dy}, dpositions, dy);
   const cuda::SortedRows order = tokens_in_order.wait();
   if (dy.empty() || dtable.empty()) return;
   const auto frame = context.frame();
@@ -288,7 +270,7 @@ void embed_batch_backward(Context<Cuda>& context, DeviceTokenOrder& tokens_in_or
         const Index packs = dy.width / n();
         // It comes after two streams meet, so it does not start early.
         cuda::sum_runs_kernel<n(), S>
-            <<<cuda::row_grid(chunks, packs), cuda::row_block(packs), 0, context.stream()>>>(order, gradient, dtable, sums);
+            <<<cuda::row_grid(chunks, packs), cuda::row_block(packs), 0, context.stream()>>>(order, dy, dtable, sums);
         COYOTE_CUDA_CHECK_LAUNCH("sum_runs");
       },
       dy, dtable);

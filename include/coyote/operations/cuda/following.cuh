@@ -14,6 +14,14 @@ __device__ inline void follow() {
   asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
 #endif
 }
+/// Does `follow` wait on this device? Where this unit's kernels were compiled for it, 9.0 or later; else they start in order.
+inline bool follows(const DeviceLimits& limits) {
+  bool found = false;
+#ifdef __CUDA_ARCH_LIST__
+  for (const int architecture : {__CUDA_ARCH_LIST__}) found |= architecture / 100 == limits.major;
+#endif
+  return found && limits.major >= 9;
+}
 /// Launches a kernel that calls `follow`, with `bytes` of shared memory.
 template <class... Parameters, class... Arguments>
 void launch_following(const Context<Cuda>& context, void (*kernel)(Parameters...), const char* name, dim3 blocks, dim3 threads,
@@ -27,7 +35,7 @@ void launch_following(const Context<Cuda>& context, void (*kernel)(Parameters...
   config.dynamicSmemBytes = bytes;
   config.stream = context.stream();
   config.attrs = &attribute;
-  config.numAttrs = context.limits().major >= 9 ? 1 : 0;
+  config.numAttrs = follows(context.limits()) ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name, __FILE__, __LINE__);
 }
 
