@@ -116,8 +116,9 @@ TEST_CASE_TEMPLATE("Embedded batches, with positions and dropout, and their grad
       const auto frame = context.frame();
       auto order = token_order(context, batch.resident_tokens(), 50);
       embed_batch_backward<S>(context, order, batch, rule, dy.view(), dembedding.view(), dtable.view());
-      CHECK(error(dtable.now(), gradient) <= 1e-5);
-      CHECK(error(dembedding.now(), embedding_gradient) <= 1e-5);
+      const double rounded = std::max(1e-5, sizeof(S) == 2 ? tolerance<S> : 0.0);  // what dropout leaves is of type S
+      CHECK(error(dtable.now(), gradient) <= rounded);
+      CHECK(error(dembedding.now(), embedding_gradient) <= rounded);
     }
   }
 }
