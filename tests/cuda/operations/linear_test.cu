@@ -66,6 +66,15 @@ TEST_CASE("linear maps of any shape and place agree with loops in double") {
   }
 }
 
+TEST_CASE("linear maps at small shapes") {
+  for (const Index width : {1, 3, 40, 64}) {
+    for (const Index gap : {0, 1}) {
+      agrees<float>(7, width, 13, gap, true, 2e-6);
+      agrees<bf16>(65, width, 40, gap, true, 5e-3);
+    }
+  }
+}
+
 TEST_CASE("a bias per position") {
   Context<Cuda> context = ContextFor<Cuda>::make(1);
   const Packed packed({3, 1, 4});
