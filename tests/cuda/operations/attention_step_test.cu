@@ -103,4 +103,13 @@ TEST_CASE_TEMPLATE("steps equal the rows of the whole sequence", S, float, bf16)
   check_steps<S, RepeatedBigrams<4>>(1, 40, 40, 1, 520);
 }
 
+TEST_CASE_TEMPLATE("steps at small shapes", S, float, bf16) {
+  check_steps<S, Dense>(3, 9, 9, 2, 5);
+  check_steps<S, Window<7>>(2, 7, 9, 2, 64);
+  check_steps<S, RepeatedTokens>(2, 9, 9, 2, 64);
+  check_steps<S, RepeatedBigrams<4>>(3, 9, 9, 1, 300);
+  check_steps<S, RandomEdges<3>>(2, 9, 9, 1, 64);
+  check_steps<S, Dense>(1, 1100, 3, 1, 8);  // several parts
+}
+
 }  // namespace

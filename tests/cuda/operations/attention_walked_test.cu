@@ -57,6 +57,17 @@ TEST_CASE_TEMPLATE("long sequences are linked by a sort", S, float, bf16) {
   check<S, RandomEdges<3>>({.lengths = {1500}, .heads = 1, .width = 16});
 }
 
+TEST_CASE_TEMPLATE("walked patterns at small shapes", S, float, bf16) {
+  for (const Index width : {1, 20, 64, 128}) {
+    const Case c{.lengths = {17, 1, 33}, .heads = 2, .width = width, .rate = 0.1};
+    check<S, RepeatedBigrams<0>>(c);
+    check<S, RepeatedBigrams<4>>(c);
+    check<S, RandomEdges<3>>(c);
+    check<S, SameToken>(c);
+  }
+  check<S, RepeatedBigrams<4>>({.lengths = {1025, 2}, .heads = 1, .width = 8, .symbols = 100});
+}
+
 TEST_CASE("worst relative error") { MESSAGE("worst relative error of this program: ", worst_seen); }
 
 }  // namespace

@@ -107,6 +107,39 @@ TEST_CASE("gradients of narrow maps agree with loops in double") {
   agrees<bf16>(20011, 128, 128, 8, true, 5e-3, Write::add);
 }
 
+TEST_CASE("linear maps at small shapes") {
+  for (const Index width : {1, 3, 40, 64}) {
+    for (const Index gap : {0, 1}) {
+      agrees<float>(7, width, 13, gap, true, 2e-6);
+      agrees<bf16>(65, width, 40, gap, true, 5e-3);
+    }
+  }
+}
+
+TEST_CASE_TEMPLATE("what passes by a map is added to it, by whichever product", S, float, bf16) {
+  using H = on_host_t<S>;
+  Context<Cuda> context = ContextFor<Cuda>::make(1);
+  for (const auto& [rows, in, out] : {std::tuple<Index, Index, Index>{130, 64, 64}, {33, 64, 192}, {40, 256, 320}, {7, 5, 13}}) {
+    const Matrix<H> x = random_matrix<H>(rows, in, 1), skip = random_matrix<H>(rows, out, 4);
+    const Matrix<float> w = random_matrix<float>(in, out, 2), b = random_matrix<float>(1, out, 3);
+    const DeviceMatrix<S> x_(x.view()), skip_(skip.view(), out + 8, 0);
+    const DeviceMatrix<float> w_(w.view()), b_(b.view());
+    DeviceMatrix<S> y(rows, out), plain(rows, out);
+    const Batch batch{.sequences = 1, .length = rows};
+    const Rows<const S> passing = std::as_const(skip_).view().columns(0, out);
+    linear<S>(context, batch, x_, w_, b_, y.view(), passing);
+    linear<S>(context, batch, x_, w_, b_, plain.view());
+    const Matrix<H> without = plain.read();
+    Matrix<H> wanted(rows, out);
+    for (Index i = 0; i < rows; ++i) {
+      for (Index c = 0; c < out; ++c) wanted(i, c) = without(i, c) + OnHost<S>::round(skip(i, c));
+    }
+    CAPTURE(in);
+    CHECK(relative_error(y.read(), wanted) <= (sizeof(S) == 2 ? 5e-3 : 1e-6));
+    CHECK_FALSE(relative_error(without, wanted) <= 1e-2);
+  }
+}
+
 TEST_CASE("a bias per position") {
   Context<Cuda> context = ContextFor<Cuda>::make(1);
   const Packed packed({3, 1, 4});

@@ -121,4 +121,15 @@ TEST_CASE_TEMPLATE("Root mean square norm", S, float, bf16) {
   for (std::size_t s = 0; s < shapes.size(); ++s) check<S>(context, NormKind::root_mean_square, shapes[s], s + 100);
 }
 
+TEST_CASE_TEMPLATE("Norms at small shapes", S, float, bf16) {
+  Context context;
+  context.poison(true);
+  for (const Index width : {1, 3, 40, 64, 1100}) {
+    for (const NormKind kind : {NormKind::layer, NormKind::root_mean_square}) {
+      check<S>(context, kind, {7, width, {}}, static_cast<std::uint64_t>(width));
+      check<S>(context, kind, {65, width, {1, 2}}, static_cast<std::uint64_t>(width));
+    }
+  }
+}
+
 }  // namespace

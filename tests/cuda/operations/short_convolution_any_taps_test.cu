@@ -9,4 +9,9 @@ TEST_CASE_TEMPLATE("A number of taps that the compiler does not know", S, float,
   check_all<S, 0>(40);
 }
 
+TEST_CASE_TEMPLATE("Eight taps at small shapes", S, float, bf16) {
+  check_small<S, 8>(8);
+  check_small<S, 0>(40);
+}
+
 }  // namespace

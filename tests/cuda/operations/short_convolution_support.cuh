@@ -129,4 +129,15 @@ void check_all(Index taps_count) {
   check<S, K>(context, {{20000}, 72, {}, 1, false}, taps_count, 3);
 }
 
+template <class S, Index K>
+void check_small(Index taps_count) {
+  Context context;
+  context.poison(true);
+  for (const auto& [width, layout] : {std::pair<Index, Layout>{1, {}}, {40, {1, 2}}, {64, {}}}) {
+    check<S, K>(context, {{7, 1, 65}, width, layout, 1, true}, taps_count, 1);
+    check<S, K>(context, {{7, 1, 65}, width, layout, 2, true, true}, taps_count, 2);
+    check<S, K>(context, {{33, 33}, width, layout, 0, false}, taps_count, 3);
+  }
+}
+
 }  // namespace

@@ -15,4 +15,6 @@ TEST_CASE("The comparison rejects a tap too few") {
   CHECK_FALSE(error(two.now(), y.now()) <= 5e-3);
 }
 
+TEST_CASE_TEMPLATE("Three taps at small shapes", S, float, bf16) { check_small<S, 3>(3); }
+
 }  // namespace

@@ -116,6 +116,17 @@ TEST_CASE_TEMPLATE("Wkv and its gradients", S, float, bf16) {
   check<S>(context, {std::vector<Index>(150, 70), 256}, 1004, tolerance);
 }
 
+TEST_CASE_TEMPLATE("Wkv at small shapes", S, float, bf16) {
+  Context context;
+  context.poison(true);
+  const double tolerance = coyote_test::tolerance<S>;
+  for (const Index width : {1, 40, 64}) {
+    check<S>(context, {{1, 7, 65}, width, {1, 2}}, static_cast<std::uint64_t>(width), tolerance);
+    check<S>(context, {{3, 3}, width}, static_cast<std::uint64_t>(width), tolerance);
+  }
+  check<S>(context, {{1500}, 64}, 1, tolerance);  // a sequence that several blocks share
+}
+
 TEST_CASE_TEMPLATE("Wkv of extreme keys and decays", S, float, bf16) {
   Context context;
   context.poison(true);
