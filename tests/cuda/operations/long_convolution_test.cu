@@ -208,6 +208,9 @@ TEST_CASE("many equal sequences") {
   agrees<bf16>({.sizes = std::vector<Index>(33, 520), .width = 9});
   agrees<bf16>({.sizes = std::vector<Index>(130, 400), .width = 20, .write = Write::add});
   agrees<bf16>({.sizes = std::vector<Index>(9, 70), .width = 150, .write = Write::add});
+  agrees<bf16>({.sizes = std::vector<Index>(64, 260), .width = 272});  // more than two blocks of row tiles a multiprocessor
+  agrees<bf16>({.sizes = std::vector<Index>(130, 64), .width = 40, .write = Write::add});
+  agrees<bf16>({.sizes = std::vector<Index>(20, 128), .width = 33, .bias_rows = 0, .gated = false});
   agrees<bf16>({.sizes = std::vector<Index>(40, 500), .width = 2, .wrap = Wrap::cyclic});
   agrees<bf16>({.sizes = std::vector<Index>(40, 4500), .width = 1});
   agrees<float>({.sizes = std::vector<Index>(40, 300), .width = 70});

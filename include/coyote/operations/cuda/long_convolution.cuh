@@ -4,7 +4,7 @@
 #include "coyote/operations/cuda/long_convolution_direct.cuh"
 #include "coyote/operations/cuda/long_convolution_hopper.cuh"
 #include "coyote/operations/cuda/long_convolution_lags.cuh"
-#include "coyote/operations/cuda/long_convolution_rows.cuh"
+#include "coyote/operations/cuda/long_convolution_rows_backward.cuh"
 #include "coyote/operations/cuda/long_convolution_transforms.cuh"
 
 namespace coyote::inline v0 {
@@ -18,24 +18,19 @@ enum class ConvolutionPath {
   row_tiles,  ///< on tensor cores, on the rows
   lines       ///< on channel-major lines in scratch memory: on tensor cores or by transforms
 };
-/// Up to 32 rows the definition costs no more than reading them.
 template <class S>
 ConvolutionPath forward_path(const Context<Cuda>& context, const Sequences& sequences, Wrap wrap) {
   if constexpr (std::is_same_v<S, bf16>) {
-    if (wrap == Wrap::causal && sequences.length > 32 && suits_row_tiles(context, sequences)) return ConvolutionPath::row_tiles;
+    if (wrap == Wrap::causal && suits_row_tiles(context, sequences)) return ConvolutionPath::row_tiles;
   }
   return sequences.length <= direct_rows ? ConvolutionPath::direct : ConvolutionPath::lines;
 }
-inline ConvolutionPath backward_path(const Sequences& sequences) {
+template <class S>
+ConvolutionPath backward_path(const Context<Cuda>& context, const Sequences& sequences, Index width, Wrap wrap) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (wrap == Wrap::causal && suits_row_gradients(context, sequences, width)) return ConvolutionPath::row_tiles;
+  }
   return sequences.length <= direct_rows ? ConvolutionPath::direct : ConvolutionPath::lines;
-}
-
-inline void launch_add_sums(Context<Cuda>& context, const float* partial, Index count, Rows<float> total) {
-  constexpr int threads = 16;
-  add_sums_kernel<threads>
-      <<<static_cast<unsigned>(ceil_div(total.rows * total.width, 32)), dim3(32, threads), 0, context.stream()>>>(partial, count,
-                                                                                                                  total);
-  COYOTE_CUDA_CHECK_LAUNCH("add_sums_kernel");
 }
 
 /// Short lines in bf16 run on tensor cores; the few that do not take longer transforms than they need, for less code to compile.
@@ -115,10 +110,10 @@ class LineConvolution {
   void backward(Rows<const S> x, Rows<const S> gate, Rows<const S> convolved, Rows<const S> dy, Rows<S> dx, Write write,
                 Rows<S> dgate, Rows<float> dtaps, Rows<float> dbias) {
     S* const d = make();
-    const dim3 grid = layout_grid(sequences_, width_);
-    const Rows<float> sums = dbias.rows == 1 ? context_.make<float>(grid.x, width_) : Rows<float>();
+    const Index tiles = layout_tiles(sequences_, tile_rows);
+    const Rows<float> sums = dbias.rows == 1 ? context_.make<float>(tiles, width_) : Rows<float>();
     to_lines(dy, gate, convolved, dgate, Fold::after_zeros, d, sums.data);
-    if (dbias.rows == 1) launch_add_sums(context_, sums.data, grid.x, dbias);
+    if (dbias.rows == 1) launch_add_sums(context_, sums.data, tiles, dbias);
     S* lines = nullptr;
     if (dtaps.rows > 0) {
       lines = make();
@@ -132,11 +127,17 @@ class LineConvolution {
   }
 
  private:
+  /// Of the tiles that change the layout.
+  static constexpr int tile_rows = std::is_same_v<S, bf16> ? 128 : layout_channels;
+
+  unsigned layout_blocks() const {
+    return static_cast<unsigned>(layout_tiles(sequences_, tile_rows) * ceil_div(width_, layout_channels));
+  }
   S* make() { return context_.template make<S>(1, scratch_.elements).data; }
   void to_lines(Rows<const S> from, Rows<const S> gate, Rows<const S> convolved, Rows<S> dgate, Fold fold, S* to, float* sums) {
-    const dim3 grid = layout_grid(sequences_, width_);
+    const unsigned grid = layout_blocks();
     if constexpr (std::is_same_v<S, bf16>) {
-      to_lines_vector_kernel<S>
+      to_lines_vector_kernel<S, tile_rows>
           <<<grid, 256, 0, context_.stream()>>>(sequences_, from, gate, convolved, dgate, scratch_.lines, fold, to, sums);
     } else {
       to_lines_kernel<S><<<grid, layout_block, 0, context_.stream()>>>(sequences_, from, gate, convolved, dgate, scratch_.lines,
@@ -145,9 +146,10 @@ class LineConvolution {
     COYOTE_CUDA_CHECK_LAUNCH("to_lines_kernel");
   }
   void from_lines(const S* from, bool adjoint, const Epilogue<S>& epilogue) {
-    const dim3 grid = layout_grid(sequences_, width_);
+    const unsigned grid = layout_blocks();
     if constexpr (std::is_same_v<S, bf16>) {
-      from_lines_vector_kernel<S><<<grid, 256, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint, from, epilogue);
+      from_lines_vector_kernel<S, tile_rows>
+          <<<grid, 256, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint, from, epilogue);
     } else {
       from_lines_kernel<S><<<grid, layout_block, 0, context_.stream()>>>(sequences_, scratch_.lines, adjoint, from, epilogue);
     }
@@ -226,7 +228,7 @@ void long_convolution_channel_major_backward(Context<Cuda>& context, Index batch
 /// y[i] = (sum_t taps[t] x[i-t] + bias), times gate[i] when there is one; t runs over 0 .. i (causal) or, with x as a ring of
 /// the sequence's n rows, over 0 .. n-1 (cyclic). Shapes: x, gate, y [rows, D]; taps [at least the longest sequence, D]; bias [0,
 /// 1 or at least the longest sequence, D]; `convolved` [rows, D], when it has rows, receives the value before the gate. Any
-/// length: short sequences by definition; bf16 up to 2048 rows as products with Toeplitz matrices on tensor cores, taps rounded
+/// length: bf16 up to 2048 rows as products with Toeplitz matrices on tensor cores, taps rounded
 /// to bf16; the others by transforms of 2^k >= n points in float. Scratch: two copies of x in channel-major order, but for short
 /// rows.
 template <class S>
@@ -238,7 +240,7 @@ void long_convolution(Context<Cuda>& context, const Batch& batch, Wrap wrap, Row
   const cuda::convolution::ConvolutionPath path = cuda::convolution::forward_path<S>(context, cuda::sequences_of(batch), wrap);
   if constexpr (std::is_same_v<S, bf16>) {
     if (path == cuda::convolution::ConvolutionPath::row_tiles) {
-      cuda::convolution::toeplitz_rows(context, cuda::sequences_of(batch), x, taps, false, epilogue);
+      cuda::convolution::toeplitz_rows(context, cuda::sequences_of(batch), x, taps, epilogue);
       return;
     }
   }
@@ -258,16 +260,28 @@ void long_convolution_backward(Context<Cuda>& context, const Batch& batch, Wrap 
                                Rows<S> dx, Write write, Rows<S> dgate, Rows<parameter_t<S>> dtaps, Rows<parameter_t<S>> dbias) {
   if (dy.empty()) return;
   const auto frame = context.frame();
-  if (cuda::convolution::backward_path(cuda::sequences_of(batch)) == cuda::convolution::ConvolutionPath::direct) {
+  const cuda::Sequences sequences = cuda::sequences_of(batch);
+  const cuda::convolution::ConvolutionPath path = cuda::convolution::backward_path<S>(context, sequences, dy.width, wrap);
+  if (path == cuda::convolution::ConvolutionPath::direct) {
     cuda::convolution::direct_gradients<S>(context, batch, wrap, x, taps, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
     return;
   }
-  cuda::convolution::LineConvolution<S>(context, batch, wrap, taps)
-      .backward(x, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
+  if constexpr (std::is_same_v<S, bf16>) {
+    if (path == cuda::convolution::ConvolutionPath::row_tiles) {
+      const cuda::convolution::Epilogue<S> into{
+          .bias = {}, .gate = {}, .convolved = {}, .y = write == Write::none ? Rows<S>() : dx, .add = write == Write::add};
+      cuda::convolution::toeplitz_row_gradients(
+          context, sequences, {.x = x, .gate = gate, .convolved = convolved, .dy = dy, .taps = taps, .dgate = dgate, .dx = into},
+          dtaps, dbias.rows == 1 ? dbias : Rows<float>());
+    }
+  }
+  if (path == cuda::convolution::ConvolutionPath::lines) {
+    cuda::convolution::LineConvolution<S>(context, batch, wrap, taps)
+        .backward(x, gate, convolved, dy, dx, write, dgate, dtaps, dbias);
+  }
   if (dbias.rows > 1) {
     const dim3 grid(static_cast<unsigned>(batch.length), static_cast<unsigned>(ceil_div(dbias.width, 128)));
-    cuda::convolution::add_position_bias_kernel<S>
-        <<<grid, 128, 0, context.stream()>>>(cuda::sequences_of(batch), gate, dy, dbias);
+    cuda::convolution::add_position_bias_kernel<S><<<grid, 128, 0, context.stream()>>>(sequences, gate, dy, dbias);
     COYOTE_CUDA_CHECK_LAUNCH("add_position_bias_kernel");
   }
 }

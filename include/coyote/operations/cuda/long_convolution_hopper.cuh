@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include <cuda.h>
-
+#include "coyote/operations/cuda/hopper.cuh"
 #include "coyote/operations/cuda/long_convolution_toeplitz.cuh"
 
 /// The Toeplitz products of long_convolution_toeplitz.cuh on Hopper's wgmma, for batches of many equally long lines.
@@ -34,31 +33,6 @@ inline constexpr int zero_matrices = Adjoint ? N / 8 : 3;
 template <int N, bool Adjoint>
 __host__ __device__ constexpr int core_bytes(int padded) {
   return (padded / 8 + zero_matrices<N, Adjoint>)*128;
-}
-
-__device__ inline void init_barrier(unsigned barrier, int arrivals) {
-  asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(barrier), "r"(arrivals));
-}
-__device__ inline void arrive(unsigned barrier) { asm volatile("mbarrier.arrive.shared.b64 _, [%0];" ::"r"(barrier) : "memory"); }
-__device__ inline void expect_bytes(unsigned barrier, int bytes) {
-  asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(barrier), "r"(bytes) : "memory");
-}
-__device__ inline void wait_barrier(unsigned barrier, unsigned parity) {
-  unsigned done = 0;
-  while (done == 0) {
-    asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared.b64 p, [%1], %2;\nselp.b32 %0, 1, 0, p;\n}"
-                 : "=r"(done)
-                 : "r"(barrier), "r"(parity)
-                 : "memory");
-  }
-}
-/// 64 sequences by 64 columns of one channel, rows of 128 bytes in the hardware's swizzle.
-__device__ inline void copy_box(unsigned to, const CUtensorMap* map, unsigned barrier, int column, int channel, int sequence) {
-  asm volatile(
-      "cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes [%0], [%1, {%3, %4, %5}], [%2];" ::"r"(
-          to),
-      "l"(map), "r"(barrier), "r"(column), "r"(channel), "r"(sequence)
-      : "memory");
 }
 
 #define COYOTE_NAMES_16(a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15)                             \
@@ -181,7 +155,7 @@ __global__ void __launch_bounds__(group_threads, Blocks)
       if (turn >= Filters) wait_barrier(filter_empty + 8 * buffer, (turn / Filters - 1) & 1);
       build_core_matrices<N, Adjoint>(filters + buffer * filter_bytes, taps.data + job / tiles * taps.channel_pitch, taps.count,
                                       padded, thread - 288);
-      asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
+      fence_async();
       arrive(filter_full + 8 * buffer);
     }
     return;
@@ -194,12 +168,13 @@ __global__ void __launch_bounds__(group_threads, Blocks)
         for (int k = 0; k < 2 * diagonal_slots * (pair + 1); ++k, ++turn) {
           const int slot = turn % Slots;
           if (turn >= Slots) wait_barrier(empty + 8 * slot, (turn / Slots - 1) & 1);
-          expect_bytes(full + 8 * slot, slot_bytes);
+          arrive_and_expect(full + 8 * slot, slot_bytes);
           const int column = (Adjoint ? all_slots - 1 - k : k) * slot_columns;
 #pragma unroll
           for (int half = 0; half < 2; ++half) {
-            copy_box(ring + slot * slot_bytes + half * slot_bytes / 2, &map, full + 8 * slot, column + 64 * half, job / tiles,
-                     job % tiles * group_sequences);
+            // 64 sequences by 64 columns of one channel.
+            copy_box(ring + slot * slot_bytes + half * slot_bytes / 2, map, column + 64 * half, job / tiles,
+                     job % tiles * group_sequences, full + 8 * slot);
           }
         }
       }
@@ -230,11 +205,12 @@ __global__ void __launch_bounds__(group_threads, Blocks)
       int previous = -1;
       const auto begin_slot = [&](int slot) {
         wait_barrier(full + 8 * slot, (turn / Slots) & 1);
-        asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
+        begin_products();
         return left_shape | ((ring + slot * slot_bytes) & 0x3FFFFu) >> 4;
       };
       const auto end_slot = [&](int slot) {
-        asm volatile("wgmma.commit_group.sync.aligned;\nwgmma.wait_group.sync.aligned 1;" ::: "memory");
+        commit_products();
+        wait_products<1>();
         if (previous >= 0 && leader) arrive(empty + 8 * previous);
         previous = slot;
         ++turn;
@@ -273,9 +249,8 @@ __global__ void __launch_bounds__(group_threads, Blocks)
       };
       diagonal.template operator()<0>();
       if constexpr (diagonal_slots == 2) diagonal.template operator()<1>();
-      asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
-#pragma unroll
-      for (int i = 0; i < N / 2; ++i) asm volatile("" : "+f"(sums[i])::"memory");
+      wait_products<0>();
+      pin(sums);
       if (leader) {
         arrive(empty + 8 * previous);
         if (pair == 0) arrive(filter_empty + 8 * buffer);
@@ -301,7 +276,8 @@ __global__ void __launch_bounds__(group_threads, Blocks)
           }
           transpose_quad(words, lane % 4);
           const int column = column0 + (4 * g + lane % 4) * 8;
-          if (s < lines.sequences && column < length) store_8(line + column, words, length - column);
+          if (s < lines.sequences && column < length)
+            store_8(line + column, make_uint4(words[0], words[1], words[2], words[3]), length - column);
         }
       }
     }
@@ -320,25 +296,12 @@ inline bool suits_groups(const Context<Cuda>& context, const Lines& lines, const
 }
 
 inline CUtensorMap line_map(const Lines& lines, Index width, const bf16* x) {
-  static_assert(sizeof(bf16) == 2);
-  using Encode =
-      CUresult (*)(CUtensorMap*, CUtensorMapDataType, cuuint32_t, void*, const cuuint64_t*, const cuuint64_t*, const cuuint32_t*,
-                   const cuuint32_t*, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
-  void* entry = nullptr;
-  cudaDriverEntryPointQueryResult found;
-  COYOTE_CUDA_CHECK(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &entry, 12000, cudaEnableDefault, &found));
-  if (found != cudaDriverEntryPointSuccess) throw Error("cuTensorMapEncodeTiled", "a driver that has it", "none");
   const cuuint64_t sizes[3] = {static_cast<cuuint64_t>(lines.longest()), static_cast<cuuint64_t>(width),
                                static_cast<cuuint64_t>(lines.sequences)};
   const cuuint64_t strides[2] = {static_cast<cuuint64_t>(2 * lines.channel_pitch),
                                  static_cast<cuuint64_t>(2 * lines.sequence_pitch)};
-  const cuuint32_t box[3] = {64, 1, group_sequences}, steps[3] = {1, 1, 1};
-  CUtensorMap map;
-  const CUresult status = reinterpret_cast<Encode>(entry)(
-      &map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<bf16*>(x), sizes, strides, box, steps, CU_TENSOR_MAP_INTERLEAVE_NONE,
-      CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-  if (status != CUDA_SUCCESS) throw Error("cuTensorMapEncodeTiled", "success", words("error ", static_cast<int>(status)));
-  return map;
+  const cuuint32_t box[3] = {64, 1, group_sequences};
+  return tensor_map(x, sizes, strides, box);
 }
 
 constexpr GroupShape group_shape(Index longest) {

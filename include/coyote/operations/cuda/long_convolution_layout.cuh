@@ -10,42 +10,44 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution
 /// What lines of twice the length hold (Lines::fold 2; see Wrap in long_convolution.cuh).
 enum class Fold { repeat, after_zeros };
 
-inline constexpr int layout_tile = 64;
+inline constexpr int layout_channels = 64;  ///< of a tile; its rows are the kernels' parameter `TileRows`
 inline constexpr dim3 layout_block{64, 4};
 
-/// Tiles of all sequences, each as many as the longest needs, times tiles of channels.
-inline dim3 layout_grid(const Sequences& sequences, Index width) {
-  return {static_cast<unsigned>(sequences.sequences * ceil_div(sequences.length, layout_tile)),
-          static_cast<unsigned>(ceil_div(width, layout_tile))};
+/// Tiles of rows, of all sequences, each as many as the longest needs.
+inline Index layout_tiles(const Sequences& sequences, int tile_rows) {
+  return sequences.sequences * ceil_div(sequences.length, tile_rows);
 }
-
-/// The sequence and the first row in it of a block of layout_grid.
+/// A block's tile. Neighbours in the grid are neighbours in channels, so that rows are read whole at about the same time.
+template <int TileRows>
 struct LayoutPlace {
-  int s, t0;
-  __device__ explicit LayoutPlace(const Sequences& sequences) {
-    const int tiles = (sequences.length + layout_tile - 1) / layout_tile;
-    s = static_cast<int>(blockIdx.x) / tiles;
-    t0 = static_cast<int>(blockIdx.x) % tiles * layout_tile;
+  int tile, s, t0, c0;
+  __device__ LayoutPlace(const Sequences& sequences, int width, int block) {
+    const int across = (width + layout_channels - 1) / layout_channels, along = (sequences.length + TileRows - 1) / TileRows;
+    tile = block / across;
+    c0 = block % across * layout_channels;
+    s = tile / along;
+    t0 = tile % along * TileRows;
   }
 };
 
-/// lines = from, times gate where there is one; dgate = from * convolved where wanted. sums [gridDim.x][width], where wanted,
+/// lines = from, times gate where there is one; dgate = from * convolved where wanted. sums [tiles][width], where wanted,
 /// gets the sums of each tile's rows.
 template <class S>
 __global__ void __launch_bounds__(256)
     to_lines_kernel(Sequences sequences, Rows<const S> from, Rows<const S> gate, Rows<const S> convolved, Rows<S> dgate,
                     Lines lines, Fold fold, S* to, float* sums) {
-  __shared__ float tile[layout_tile][layout_tile + 1];
-  __shared__ float partial[4][layout_tile];
-  const auto [s, t0] = LayoutPlace(sequences);
-  const int width = static_cast<int>(from.width), c0 = static_cast<int>(blockIdx.y) * layout_tile;
+  __shared__ float tile[layout_channels][layout_channels + 1];
+  __shared__ float partial[4][layout_channels];
+  const int width = static_cast<int>(from.width);
+  const int block = static_cast<int>(blockIdx.x);
+  const auto [row_tile, s, t0, c0] = LayoutPlace<layout_channels>(sequences, width, block);
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
   const int n = sequences.size(s);
   const Index first = sequences.begin(s);
   const int c = c0 + x;
   float sum = 0;
 #pragma unroll 4
-  for (int k = y; k < layout_tile; k += 4) {
+  for (int k = y; k < layout_channels; k += 4) {
     float value = 0;
     if (t0 + k < n && c < width) {
       const Index row = first + t0 + k;
@@ -59,12 +61,12 @@ __global__ void __launch_bounds__(256)
   if (sums != nullptr) partial[y][x] = sum;
   __syncthreads();
   if (sums != nullptr && y == 0 && c < width) {
-    sums[static_cast<Index>(blockIdx.x) * width + c] = partial[0][x] + partial[1][x] + partial[2][x] + partial[3][x];
+    sums[static_cast<Index>(row_tile) * width + c] = partial[0][x] + partial[1][x] + partial[2][x] + partial[3][x];
   }
   const int t = t0 + x;
   if (t >= n) return;
 #pragma unroll 4
-  for (int k = y; k < layout_tile; k += 4) {
+  for (int k = y; k < layout_channels; k += 4) {
     if (c0 + k >= width) break;
     S* const line = to + lines.begin(s) + (c0 + k) * lines.channel_pitch;
     const S value = from_float<S>(tile[x][k]);
@@ -80,7 +82,7 @@ struct Epilogue {
   Rows<const float> bias;
   Rows<const S> gate;
   Rows<S> convolved, y;
-  bool add = false;
+  bool add = false;  ///< not where there is a gate
 
   __device__ void operator()(Index row, int position, int c, float value) const {
     if (bias.rows > 0) value += bias(bias.rows == 1 ? 0 : position, c);
@@ -89,50 +91,41 @@ struct Epilogue {
     if (add) value += to_float(y(row, c));
     y(row, c) = from_float<S>(value);
   }
-  /// The same for channels c .. c + 7, as far as there are `valid`.
-  __device__ void operator()(Index row, int position, int c, const Eight& values,
-                             int valid) const requires std::same_as<S, bf16> {
-    finish(row, position, c, values, valid, load_gate(row, c, valid));
-  }
-  /// The same in two parts, so that the gate may be asked for early.
-  __device__ uint4 load_gate(Index row, int c, int valid) const requires std::same_as<S, bf16> {
-    return gate.rows > 0 ? load_8(&gate(row, c), valid) : make_uint4(0, 0, 0, 0);
-  }
-  __device__ void finish(Index row, int position, int c, Eight values, int valid,
-                         uint4 factor_words) const requires std::same_as<S, bf16> {
+  /// The matrix whose rows the second form wants beside the values: the gate, or what is added to; without rows if neither.
+  __device__ Rows<const S> beside() const { return gate.rows > 0 ? gate : add ? Rows<const S>(y) : Rows<const S>(); }
+  /// The same for channels c .. c + 7, as far as there are `valid`, but for the writing of y: what is to be written.
+  __device__ uint4 values(Index row, int position, int c, uint4 words, int valid,
+                          uint4 other) const requires std::same_as<S, bf16> {
+    Eight values = widen(words);
     if (bias.rows > 0) {
       const float* const from = &bias(bias.rows == 1 ? 0 : position, c);
 #pragma unroll
       for (int k = 0; k < 8; ++k) values.at[k] += k < valid ? from[k] : 0.0f;
     }
-    if (convolved.rows > 0) store_8(&convolved(row, c), values, valid);
-    if (gate.rows > 0) {
-      const Eight factors = widen(factor_words);
-#pragma unroll
-      for (int k = 0; k < 8; ++k) values.at[k] *= factors.at[k];
-    }
-    if (add) {
-      const Eight before = widen(load_8(&y(row, c), valid));
-#pragma unroll
-      for (int k = 0; k < 8; ++k) values.at[k] += before.at[k];
-    }
-    store_8(&y(row, c), values, valid);
+    if (convolved.rows > 0) store_8(&convolved(row, c), pack(values), valid);
+    if (gate.rows > 0) values = values * widen(other);
+    if (add) values = values + widen(other);
+    return pack(values);
   }
+  /// Is there anything to do but to write?
+  __host__ __device__ bool changes() const { return bias.rows > 0 || convolved.rows > 0 || gate.rows > 0 || add; }
 };
 
 /// What a line of twice the length means for its sequence: its second half (a result), or both halves' sum (an adjoint).
 template <class S>
 __global__ void __launch_bounds__(256)
     from_lines_kernel(Sequences sequences, Lines lines, bool adjoint, const S* from, Epilogue<S> epilogue) {
-  __shared__ float tile[layout_tile][layout_tile + 1];
-  const auto [s, t0] = LayoutPlace(sequences);
-  const int width = static_cast<int>(epilogue.y.width), c0 = static_cast<int>(blockIdx.y) * layout_tile;
+  __shared__ float tile[layout_channels][layout_channels + 1];
+  const int width = static_cast<int>(epilogue.y.width);
+  // From the last to the first: the cache may still hold the lines that were written last.
+  const int block = static_cast<int>(gridDim.x - 1 - blockIdx.x);
+  const auto [row_tile, s, t0, c0] = LayoutPlace<layout_channels>(sequences, width, block);
   const int x = static_cast<int>(threadIdx.x), y = static_cast<int>(threadIdx.y);
   const int n = sequences.size(s);
   if (t0 >= n) return;
   const int t = t0 + x;
 #pragma unroll 4
-  for (int k = y; k < layout_tile; k += 4) {
+  for (int k = y; k < layout_channels; k += 4) {
     float value = 0;
     if (t < n && c0 + k < width) {
       const S* const line = from + lines.begin(s) + (c0 + k) * lines.channel_pitch;
@@ -146,122 +139,148 @@ __global__ void __launch_bounds__(256)
   const int c = c0 + x;
   if (c >= width) return;
 #pragma unroll 4
-  for (int k = y; k < layout_tile; k += 4) {
+  for (int k = y; k < layout_channels; k += 4) {
     if (t0 + k < n) epilogue(first + t0 + k, t0 + k, c, tile[x][k]);
   }
 }
 
 /// Both kernels for bf16, on vectors of eight. A word of the tile holds two neighbouring rows of a channel; word p of channel c
-/// stands at p ^ (c / 8 * 4), so that neither side of the exchange meets a bank twice. A thread has 2 rows by 8 channels.
+/// stands at p ^ (c / 8 * 4), so that neither side of the exchange meets a bank twice. A thread has pairs of rows by 8 channels.
+template <int TileRows>
 struct WordTile {
-  unsigned words[layout_tile][layout_tile / 2];
+  unsigned words[layout_channels][TileRows / 2];
   __device__ unsigned& at(int c, int p) { return words[c][p ^ (c / 8 * 4)]; }
   /// Rows 8 v .. 8 v + 7 of channel c.
   __device__ uint4& vector(int c, int v) { return *reinterpret_cast<uint4*>(&words[c][4 * (v ^ (c / 8))]); }
 };
 
-template <class S>
-requires std::same_as<S, bf16> __global__ void __launch_bounds__(256)
+template <class S, int TileRows>
+requires std::same_as<S, bf16> __global__ void __launch_bounds__(256, 4)
     to_lines_vector_kernel(Sequences sequences, Rows<const S> from, Rows<const S> gate, Rows<const S> convolved, Rows<S> dgate,
                            Lines lines, Fold fold, S* to, float* sums) {
-  __shared__ alignas(16) WordTile tile;
-  __shared__ float partial[8][layout_tile];
-  const auto [s, t0] = LayoutPlace(sequences);
-  const int width = static_cast<int>(from.width), c0 = static_cast<int>(blockIdx.y) * layout_tile;
-  const int thread = static_cast<int>(threadIdx.x), h = thread % 8, p = thread / 8;
+  constexpr int pairs = TileRows / 64, vectors = TileRows / 8;
+  __shared__ alignas(16) WordTile<TileRows> tile;
+  __shared__ float partial[8][layout_channels];
+  const int width = static_cast<int>(from.width);
+  const int block = static_cast<int>(blockIdx.x);
+  const auto [row_tile, s, t0, c0] = LayoutPlace<TileRows>(sequences, width, block);
+  const int thread = static_cast<int>(threadIdx.x), h = thread % 8;
   const int n = sequences.size(s), c = c0 + 8 * h, valid = width - c;
-  const Index first = sequences.begin(s);
-  Eight values[2] = {};
+  const Index first = sequences.begin(s) + t0;
+  // Row r of pair k of this thread.
+  const auto each_row = [&](auto&& use) {
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const int t = t0 + 2 * p + r;
-    if (t >= n || valid <= 0) continue;
-    values[r] = widen(load_8(&from(first + t, c), valid));
-    if (dgate.rows > 0) {
-      Eight product = widen(load_8(&convolved(first + t, c), valid));
+    for (int k = 0; k < pairs; ++k) {
 #pragma unroll
-      for (int k = 0; k < 8; ++k) product.at[k] *= values[r].at[k];
-      store_8(&dgate(first + t, c), product, valid);
+      for (int r = 0; r < 2; ++r) {
+        const int t = 2 * (thread / 8 + 32 * k) + r;
+        if (t0 + t < n && valid > 0) use(k, r, first + t);
+      }
     }
-    if (gate.rows > 0) {
-      const Eight factors = widen(load_8(&gate(first + t, c), valid));
-#pragma unroll
-      for (int k = 0; k < 8; ++k) values[r].at[k] *= factors.at[k];
-    }
+  };
+  uint4 words[pairs][2] = {};
+  each_row([&](int k, int r, Index row) { words[k][r] = load_8(&from(row, c), valid); });
+  Eight sum = {};
+  if (gate.rows > 0) {
+    each_row([&](int k, int r, Index row) {
+      const Eight value = widen(words[k][r]), product = value * widen(load_8(&gate(row, c), valid));
+      if (dgate.rows > 0) store_8(&dgate(row, c), value * widen(load_8(&convolved(row, c), valid)), valid);
+      sum = sum + product;
+      words[k][r] = pack(product);
+    });
+  } else if (sums != nullptr) {
+    each_row([&](int k, int r, Index) { sum = sum + widen(words[k][r]); });
   }
 #pragma unroll
-  for (int k = 0; k < 8; ++k) tile.at(8 * h + k, p) = pack(values[0].at[k], values[1].at[k]);
+  for (int k = 0; k < pairs; ++k) {
+    unsigned turned[8];
+    words_of_rows(words[k], turned);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) tile.at(8 * h + i, thread / 8 + 32 * k) = turned[i];
+  }
   if (sums != nullptr) {
 #pragma unroll
     for (int k = 0; k < 8; ++k) {
-      float sum = values[0].at[k] + values[1].at[k];
-      sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 8);
-      sum += __shfl_xor_sync(0xFFFFFFFFu, sum, 16);
-      if (thread % 32 < 8) partial[thread / 32][8 * h + k] = sum;
+      float value = sum.at[k];
+      value += __shfl_xor_sync(0xFFFFFFFFu, value, 8);
+      value += __shfl_xor_sync(0xFFFFFFFFu, value, 16);
+      if (thread % 32 < 8) partial[thread / 32][8 * h + k] = value;
     }
   }
   __syncthreads();
-  if (sums != nullptr && thread < layout_tile && c0 + thread < width) {
-    float sum = 0;
-    for (int w = 0; w < 8; ++w) sum += partial[w][thread];
-    sums[static_cast<Index>(blockIdx.x) * width + c0 + thread] = sum;
+  if (sums != nullptr && thread < layout_channels && c0 + thread < width) {
+    float value = 0;
+    for (int w = 0; w < 8; ++w) value += partial[w][thread];
+    sums[static_cast<Index>(row_tile) * width + c0 + thread] = value;
   }
 #pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    const int row = thread / 8 + 32 * k, t = t0 + 8 * h;
-    if (t >= n || c0 + row >= width) continue;
-    S* const line = to + lines.begin(s) + (c0 + row) * lines.channel_pitch;
-    const uint4 value = tile.vector(row, h);
-    const unsigned words[4] = {value.x, value.y, value.z, value.w};
-    if (lines.fold == 2) store_8(line + n + t, words, n - t);
-    if (lines.fold == 2 && fold == Fold::after_zeros) {
-      store_8(line + t, Eight{}, n - t);
-    } else {
-      store_8(line + t, words, n - t);
-    }
+  for (int k = 0; k < 2 * pairs; ++k) {
+    const int i = thread + 256 * k, channel = i / vectors, v = i % vectors, t = t0 + 8 * v;
+    if (t >= n || c0 + channel >= width) continue;
+    S* const line = to + lines.begin(s) + (c0 + channel) * lines.channel_pitch;
+    const uint4 value = tile.vector(channel, v);
+    if (lines.fold == 2) store_8(line + n + t, value, n - t);
+    store_8(line + t, lines.fold == 2 && fold == Fold::after_zeros ? make_uint4(0, 0, 0, 0) : value, n - t);
   }
 }
 
-template <class S>
-requires std::same_as<S, bf16> __global__ void __launch_bounds__(256)
+template <class S, int TileRows>
+requires std::same_as<S, bf16> __global__ void __launch_bounds__(256, 4)
     from_lines_vector_kernel(Sequences sequences, Lines lines, bool adjoint, const S* from, Epilogue<S> epilogue) {
-  __shared__ alignas(16) WordTile tile;
-  const auto [s, t0] = LayoutPlace(sequences);
-  const int width = static_cast<int>(epilogue.y.width), c0 = static_cast<int>(blockIdx.y) * layout_tile;
-  const int thread = static_cast<int>(threadIdx.x), h = thread % 8, p = thread / 8;
+  constexpr int pairs = TileRows / 64, vectors = TileRows / 8;
+  __shared__ alignas(16) WordTile<TileRows> tile;
+  const int width = static_cast<int>(epilogue.y.width);
+  // From the last to the first: the cache may still hold the lines that were written last.
+  const int block = static_cast<int>(gridDim.x - 1 - blockIdx.x);
+  const auto [row_tile, s, t0, c0] = LayoutPlace<TileRows>(sequences, width, block);
+  const int thread = static_cast<int>(threadIdx.x), h = thread % 8;
   const int n = sequences.size(s);
   if (t0 >= n) return;
+  const auto each_vector = [&](auto&& use) {
 #pragma unroll
-  for (int k = 0; k < 2; ++k) {
-    const int row = thread / 8 + 32 * k, t = t0 + 8 * h;
-    if (t >= n || c0 + row >= width) continue;
-    const S* const line = from + lines.begin(s) + (c0 + row) * lines.channel_pitch;
-    uint4 value = load_8(line + (lines.fold == 2 ? n + t : t), n - t);
-    if (lines.fold == 2 && adjoint) {
-      Eight sum = widen(value);
-      const Eight other = widen(load_8(line + t, n - t));
-#pragma unroll
-      for (int i = 0; i < 8; ++i) sum.at[i] += other.at[i];
-      value = make_uint4(pack(sum.at[0], sum.at[1]), pack(sum.at[2], sum.at[3]), pack(sum.at[4], sum.at[5]),
-                         pack(sum.at[6], sum.at[7]));
+    for (int k = 0; k < 2 * pairs; ++k) {
+      const int i = thread + 256 * k, channel = i / vectors, v = i % vectors, t = t0 + 8 * v;
+      if (t < n && c0 + channel < width) {
+        use(k, channel, v, from + lines.begin(s) + (c0 + channel) * lines.channel_pitch + t, n - t);
+      }
     }
-    tile.vector(row, h) = value;
+  };
+  uint4 values[2 * pairs];
+  each_vector([&](int k, int, int, const S* line, int valid) { values[k] = load_8(line + (lines.fold == 2 ? n : 0), valid); });
+  each_vector([&](int k, int channel, int v, const S* line, int valid) {
+    if (lines.fold == 2 && adjoint) values[k] = pack(widen(values[k]) + widen(load_8(line, valid)));
+    tile.vector(channel, v) = values[k];
+  });
+  const int c = c0 + 8 * h, valid = width - c;
+  const Index first = sequences.begin(s) + t0;
+  const auto each_row = [&](int k, auto&& use) {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const int t = 2 * (thread / 8 + 32 * k) + r;
+      if (t0 + t < n && valid > 0) use(r, t);
+    }
+  };
+  const Rows<const S> beside = epilogue.beside();
+  const bool changes = epilogue.changes();
+  uint4 others[pairs][2];
+#pragma unroll
+  for (int k = 0; k < pairs; ++k) {
+    each_row(k, [&](int r, int t) {
+      if (beside.rows > 0) others[k][r] = load_8(&beside(first + t, c), valid);
+    });
   }
   __syncthreads();
-  const int c = c0 + 8 * h, valid = width - c;
-  if (valid <= 0) return;
-  Eight values[2];
 #pragma unroll
-  for (int k = 0; k < 8; ++k) {
-    const unsigned word = tile.at(8 * h + k, p);
-    values[0].at[k] = low_half(word);
-    values[1].at[k] = high_half(word);
-  }
-  const Index first = sequences.begin(s);
+  for (int k = 0; k < pairs; ++k) {
+    unsigned words[8];
+    uint4 rows[2];
 #pragma unroll
-  for (int r = 0; r < 2; ++r) {
-    const int t = t0 + 2 * p + r;
-    if (t < n) epilogue(first + t, t, c, values[r], valid);
+    for (int i = 0; i < 8; ++i) words[i] = tile.at(8 * h + i, thread / 8 + 32 * k);
+    rows_of_words(words, rows);
+    each_row(k, [&](int r, int t) {
+      if (changes) rows[r] = epilogue.values(first + t, t0 + t, c, rows[r], valid, others[k][r]);
+      store_8(&epilogue.y(first + t, c), rows[r], valid);
+    });
   }
 }
 
@@ -294,8 +313,20 @@ __global__ void __launch_bounds__(32 * Threads) add_sums_kernel(const float* par
   tile[y][x] = sum;
   __syncthreads();
   if (y > 0 || own >= size) return;
+#pragma unroll
   for (int k = 1; k < Threads; ++k) sum += tile[k][x];
   total(own / total.width, own % total.width) += sum;
+}
+
+inline void launch_add_sums(Context<Cuda>& context, const float* partial, Index count, Rows<float> total) {
+  const auto launch = [&]<int Threads>() {
+    add_sums_kernel<Threads>
+        <<<static_cast<unsigned>(ceil_div(total.rows * total.width, 32)), dim3(32, Threads), 0, context.stream()>>>(partial,
+                                                                                                                    count, total);
+    COYOTE_CUDA_CHECK_LAUNCH("add_sums_kernel");
+  };
+  if (count <= 16) return launch.template operator()<4>();
+  launch.template operator()<16>();
 }
 
 /// dbias[i, c] += the sum over sequences of dc = dy, times gate where there is one, in their order.

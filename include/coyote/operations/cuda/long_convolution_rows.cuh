@@ -6,28 +6,180 @@
 
 /// Toeplitz products on tensor cores for rows [rows, width] as they are, causal sequences of up to 512 rows.
 ///
-/// A block takes 16 channels of 8 sequences, turns them in shared memory to [channel][sequence][row] on the way in and back on
-/// the way out; the epilogue (bias, gate) is done on whole rows. A warp has a channel: Y [row, sequence] = T X, T the 16 x 16
-/// tiles of taps[l - j] in registers, one per 8 diagonals as in long_convolution_toeplitz.cuh. Results overwrite the channel's
-/// inputs from the last chunk to the first, when nobody reads them any more. The adjoint is the same on sequences read backwards.
-/// Bytes: each value once in and out, filters once per 8 sequences (from cache).
+/// A block takes some channels of a slab of 8 sequences, turns them in shared memory to [channel][sequence][row] on the way in
+/// and back on the way out; the epilogue (bias, gate) is done on whole rows. A warp has a channel: Y [row, sequence] = T X, T the
+/// 16 x 16 tiles of taps[l - j] in registers, one per 8 diagonals as in long_convolution_toeplitz.cuh. Results overwrite the
+/// channel's inputs from the last chunk to the first, when nobody reads them any more. Bytes: each value once in and out, filters
+/// once per 8 sequences (from cache). Instructions count more than either: the chunks of a row are known to the compiler, and a
+/// warp moves rows of one sequence alone, so that addresses are steps.
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
-inline constexpr int tile_channels = 16, tile_sequences = 8;
-/// The longest rows that fit in shared memory.
-inline constexpr Index longest_row_tile = 512;
+inline constexpr int slab_sequences = 8;
 
-/// A channel's values: words of two neighbouring rows. The upper 8 channels stand 16 words across, so that a warp that turns rows
-/// of 16 channels meets no bank twice.
-struct RowTile {
-  unsigned* words;
-  int stride;  ///< words per sequence: half the padded length and 4, so that 8 sequences' vectors meet no bank twice
-
-  __device__ static int across(int channel) { return channel / 8 * 16; }
-  __device__ unsigned* line(int channel, int sequence) const { return words + (channel * tile_sequences + sequence) * stride; }
-  /// Rows 2 p and 2 p + 1.
-  __device__ unsigned& at(int channel, int sequence, int p) const { return line(channel, sequence)[p ^ across(channel)]; }
+/// How a block works on rows: channels, chunks of a sequence (a power of two), warps (a multiple of 8); blocks that a
+/// multiprocessor shall hold.
+template <int Channels, int Chunks, int Warps, int Blocks>
+struct RowShape {
+  static constexpr int channels = Channels, chunks = Chunks, warps = Warps, blocks = Blocks;
+  static constexpr int rows = chunks * toeplitz_chunk, threads = 32 * warps;
+  static constexpr int filter_words = rows + 17;  ///< of a channel
 };
+
+/// The values of a slab: words of two neighbouring rows. Distances between lines are such that neither 8 sequences' vectors nor
+/// the rows of all channels that a warp turns meet a bank twice.
+template <class Shape>
+struct RowTile {
+  static constexpr int stride = Shape::rows / 2 + 4;  ///< words per sequence
+  static constexpr int size = Shape::channels * slab_sequences * stride + 32;
+  unsigned* words;
+
+  static constexpr int channel_stride = slab_sequences * stride;
+
+  __device__ static int place(int channel, int sequence) {
+    return channel * channel_stride + sequence * stride + channel / 8 * (256 / Shape::channels);
+  }
+  __device__ unsigned* line(int channel, int sequence) const { return words + place(channel, sequence); }
+};
+
+/// What a thread moves between rows and a tile: 8 channels of pairs of neighbouring rows of one sequence. Reversed: the sequence
+/// is read backwards, so that an adjoint is causal. Without a sequence it has no rows.
+template <class Shape, bool Reversed>
+struct RowMover {
+  static constexpr int across = 32 / (Shape::channels / 8);  ///< pairs that a warp moves at once
+  static constexpr int step = across * (Shape::warps / 8);   ///< pairs from one turn of a thread to the next
+  static constexpr int turns = Shape::rows / 2 / step;
+
+  int n = 0, first_pair, c, valid;
+  Index begin = 0;
+  int word;  ///< where the thread's first word stands, of its first channel
+
+  __device__ RowMover(const Sequences& sequences, int first_sequence, int first_channel, int width, int thread) {
+    const int half = thread % (Shape::channels / 8), warp = thread / 32, s = first_sequence + warp % 8;
+    first_pair = thread % 32 / (Shape::channels / 8) + warp / 8 * across;
+    c = first_channel + 8 * half;
+    valid = width - c;
+    word = RowTile<Shape>::place(8 * half, warp % 8) + first_pair;
+    if (s < sequences.sequences && valid > 0) {
+      n = sequences.size(s);
+      begin = sequences.begin(s);
+    }
+  }
+  __device__ int row(int turn, int r) const { return 2 * (first_pair + turn * step) + r; }
+  __device__ int position(int row) const { return Reversed ? n - 1 - row : row; }
+
+  /// A thread's way through a matrix.
+  template <class T>
+  struct Walk {
+    T* first;
+    Index stride;
+    bool whole;  ///< on vectors of 16 bytes
+    __device__ T* at(int turn, int r) const { return first + (2 * step * turn + r) * stride; }
+  };
+  template <class T>
+  __device__ Walk<T> walk(Rows<T> rows) const {
+    Walk<T> result{rows.data + (begin + position(row(0, 0))) * rows.stride + c, Reversed ? -rows.stride : rows.stride, false};
+    result.whole = valid >= 8 && reinterpret_cast<std::uintptr_t>(result.first) % 16 == 0 && rows.stride % 8 == 0;
+    return result;
+  }
+  /// The two rows of a turn; rows that are not there are 0.
+  __device__ void load(const Walk<const bf16>& from, int turn, uint4 (&rows)[2]) const {
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      rows[r] = make_uint4(0, 0, 0, 0);
+      if (row(turn, r) >= n) continue;
+      const bf16* const at = from.at(turn, r);
+      rows[r] = from.whole ? *reinterpret_cast<const uint4*>(at) : load_8(at, valid);
+    }
+  }
+  __device__ void put(const RowTile<Shape>& tile, int turn, const uint4 (&rows)[2]) const {
+    unsigned words[8];
+    words_of_rows(rows, words);
+#pragma unroll
+    for (int i = 0; i < 8; ++i) tile.words[word + turn * step + i * RowTile<Shape>::channel_stride] = words[i];
+  }
+  /// The epilogue of a turn's rows in the tile, with the rows beside them; `to` walks through its y.
+  __device__ void finish(const RowTile<Shape>& tile, int turn, const Epilogue<bf16>& epilogue, bool changes, const Walk<bf16>& to,
+                         const uint4 (&others)[2]) const {
+    unsigned words[8];
+    uint4 rows[2];
+#pragma unroll
+    for (int i = 0; i < 8; ++i) words[i] = tile.words[word + turn * step + i * RowTile<Shape>::channel_stride];
+    rows_of_words(words, rows);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      if (row(turn, r) >= n) break;
+      if (changes) {
+        const int place = position(row(turn, r));
+        rows[r] = epilogue.values(begin + place, place, c, rows[r], valid, others[r]);
+      }
+      if (to.whole) {
+        *reinterpret_cast<uint4*>(to.at(turn, r)) = rows[r];
+      } else {
+        store_8(to.at(turn, r), rows[r], valid);
+      }
+    }
+  }
+  /// Turns all rows into the tile.
+  __device__ void fill(const RowTile<Shape>& tile, Rows<const bf16> from) const {
+    constexpr int batch = turns < 4 ? turns : 4;
+    const Walk<const bf16> in = walk(from);
+#pragma unroll 1
+    for (int turn = 0; turn < turns; turn += batch) {
+      uint4 rows[batch][2];
+#pragma unroll
+      for (int k = 0; k < batch; ++k) load(in, turn + k, rows[k]);
+#pragma unroll
+      for (int k = 0; k < batch; ++k) put(tile, turn + k, rows[k]);
+    }
+  }
+  /// The epilogue of all rows.
+  __device__ void finish(const RowTile<Shape>& tile, const Epilogue<bf16>& epilogue) const {
+    constexpr int batch = turns < 2 ? turns : 2;
+    const Walk<bf16> to = walk(epilogue.y);
+    const Rows<const bf16> beside = epilogue.beside();
+    const Walk<const bf16> other = walk(beside);
+    const bool changes = epilogue.changes();
+    uint4 others[batch][2];
+#pragma unroll 1
+    for (int turn = 0; turn < turns; turn += batch) {
+#pragma unroll
+      for (int k = 0; beside.rows > 0 && k < batch; ++k) load(other, turn + k, others[k]);
+#pragma unroll
+      for (int k = 0; k < batch; ++k) finish(tile, turn + k, epilogue, changes, to, others[k]);
+    }
+  }
+};
+
+/// Pairs of neighbouring taps of each channel, as fill_pairs has them. A thread makes 8 of them at a time.
+template <class Shape>
+__device__ inline void fill_row_filters(unsigned* pairs, int thread, Rows<const float> taps, int count, int first_channel) {
+  constexpr int eights = Shape::rows / 8 + 2, together = Shape::threads / Shape::channels;
+  constexpr int turns = (eights + together - 1) / together;
+  const int channel = thread % Shape::channels, c = first_channel + channel;
+  const int there = c < taps.width ? count : 0;
+#pragma unroll 2
+  for (int turn = 0; turn < turns; ++turn) {
+    const int i = thread / Shape::channels + turn * together, t0 = 8 * i - 17;
+    const float* from = taps.data + t0 * taps.stride + c;
+    float own[9];  // taps t0 .. t0 + 8
+#pragma unroll
+    for (int k = 0; k < 9; ++k) {
+      own[k] = t0 + k >= 0 && t0 + k < there ? *from : 0.0f;
+      from += taps.stride;
+    }
+    if (i >= eights) break;
+#pragma unroll
+    for (int k = 0; k < 8; ++k) pairs[channel * Shape::filter_words + 8 * i + k] = pack(own[k + 1], own[k]);
+  }
+}
+
+/// Rows of the longest sequence of a slab.
+__device__ inline int longest_of_slab(const Sequences& sequences, int first) {
+  if (sequences.offsets == nullptr) return sequences.length;
+  int result = 0;
+  for (int s = first; s < min(first + slab_sequences, sequences.sequences); ++s) result = max(result, sequences.size(s));
+  return result;
+}
 
 /// Transposes an 8 x 8 matrix of bf16, a row's four words in four neighbouring lanes.
 __device__ inline unsigned transpose_matrix(unsigned words) {
@@ -36,181 +188,150 @@ __device__ inline unsigned transpose_matrix(unsigned words) {
   return result;
 }
 
-/// One channel: y = T x for the chunks of 64 rows of 8 sequences, in place. pairs as in fill_pairs.
-__device__ inline void toeplitz_channel(const RowTile& tile, int channel, const unsigned* pairs, int chunks, int lane) {
-  const int n = lane / 4, q = lane % 4, across = 2 * RowTile::across(channel);
-  const unsigned* const own = pairs + 16 + n - 2 * q;
-  const unsigned base = shared_address(tile.line(channel, lane % 8));
-#pragma unroll 1
-  for (int chunk = chunks - 1; chunk >= 0; --chunk) {
-    float sums[4][4] = {};
-    unsigned diagonals[16];
+/// One channel of 8 sequences: y = T x in place, from the last rows to the first, two chunks of 64 rows at a time if there are:
+/// what is read of x and of the filter serves both. pairs as in fill_pairs; of `chunks` chunks.
+template <class Shape>
+__device__ inline void toeplitz_channel(const RowTile<Shape>& tile, int channel, const unsigned* pairs, int chunks, int lane) {
+  constexpr int halves = Shape::chunks == 1 ? 1 : 2, chunk_words = toeplitz_chunk / 2;
+  const unsigned* const own = pairs + 16 + lane / 4 - 2 * (lane % 4);
+  const unsigned base = shared_address(tile.line(channel, lane % 8)) + static_cast<unsigned>(lane / 8 * 16);
+  unsigned* const results = tile.line(channel, lane / 4) + lane % 4;
+  float sums[halves][4][4];
+  unsigned inputs[2][4];
+  const auto load_inputs = [&](int chunk) {
 #pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      diagonals[e] = 0;
-      diagonals[8 + e] = own[8 * e];
-    }
-    const auto step = [&](int source, auto on_diagonal) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        unsigned b[4];
-        load_matrices(b, base + static_cast<unsigned>(((source * toeplitz_chunk + half * 32 + lane / 8 * 8) ^ across) * 2));
-#pragma unroll
-        for (int m = 0; m < 2; ++m) {
-#pragma unroll
-          for (int i = 0; i < 4; ++i) {
-            const int s = 2 * i - 2 * (2 * half + m);
-            if (decltype(on_diagonal)::value && s < 0) continue;
-            const unsigned a[4] = {diagonals[8 + s], diagonals[9 + s], diagonals[7 + s], diagonals[8 + s]};
-            multiply_add(sums[i], a, b[2 * m], b[2 * m + 1]);
-          }
-        }
-      }
-    };
-    step(chunk, std::true_type{});
-#pragma unroll 1
-    for (int distance = 1; distance <= chunk; ++distance) {
-#pragma unroll
-      for (int e = 0; e < 8; ++e) {
-        diagonals[e] = diagonals[8 + e];
-        diagonals[8 + e] = own[toeplitz_chunk * distance + 8 * e];
-      }
-      step(chunk - distance, std::false_type{});
-    }
-    __syncwarp();
-#pragma unroll
-    for (int i = 0; i < 4; ++i) {
-#pragma unroll
-      for (int upper = 0; upper < 2; ++upper) {
-        const unsigned words = transpose_matrix(pack(sums[i][2 * upper], sums[i][2 * upper + 1]));
-        tile.at(channel, n, (chunk * toeplitz_chunk + i * 16 + upper * 8) / 2 + q) = words;
-      }
-    }
-    __syncwarp();
-  }
-}
-
-template <int Warps, bool Adjoint>
-__global__ void __launch_bounds__(32 * Warps, Warps == 8 ? 3 : 1)
-    toeplitz_rows_kernel(Sequences sequences, int channel_tiles, Rows<const bf16> x, Rows<const float> taps,
-                         Epilogue<bf16> epilogue) {
-  constexpr int threads = 32 * Warps;
-  extern __shared__ uint4 toeplitz_memory[];
-  const int padded = (sequences.length + toeplitz_chunk - 1) / toeplitz_chunk * toeplitz_chunk;
-  const RowTile tile{reinterpret_cast<unsigned*>(toeplitz_memory), padded / 2 + 4};
-  unsigned* const all_pairs = tile.words + tile_channels * tile_sequences * tile.stride;
-  const int pair_stride = padded + 17, width = static_cast<int>(x.width);
-  const int c0 = static_cast<int>(blockIdx.x) % channel_tiles * tile_channels;
-  const int s0 = static_cast<int>(blockIdx.x) / channel_tiles * tile_sequences;
-  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, warp = thread / 32;
-  const int half = lane % 2, c = c0 + 8 * half, valid = width - c;
-
-  // A warp moves pieces of 32 rows of 16 channels of one sequence: use(which of the batch, sequence in the tile, its rows, where
-  // it begins, this lane's pair of rows).
-  constexpr int batch = Warps == 8 ? 2 : 4;  // pieces that a warp has under way
-  const auto each_piece = [&](int first, auto&& use) {
-    const int pieces = padded / 32;
-#pragma unroll
-    for (int k = 0; k < batch; ++k) {
-      const int piece = first + k * Warps;
-      if (piece >= tile_sequences * pieces) return;
-      const int b = piece / pieces, s = s0 + b;
-      const int n = s < sequences.sequences ? sequences.size(s) : 0;
-      use(k, b, n, n > 0 ? sequences.begin(s) : 0, piece % pieces * 16 + lane / 2);
-    }
+    for (int k = 0; k < 2; ++k) load_matrices(inputs[k], base + static_cast<unsigned>(chunk * 4 * chunk_words + k * 64));
   };
-  const auto row_at = [](int n, int position) { return Adjoint ? n - 1 - position : position; };
-
-  for (int first = warp; first < tile_sequences * (padded / 32); first += batch * Warps) {
-    uint4 rows[batch][2];
+  // The pairs of diagonals 64 * distance + 8 e.
+  const auto load_filter = [&](unsigned(&diagonals)[8], int distance) {
 #pragma unroll
-    for (int k = 0; k < batch; ++k) rows[k][0] = rows[k][1] = make_uint4(0, 0, 0, 0);
-    each_piece(first, [&](int k, int, int n, Index begin, int p) {
+    for (int e = 0; e < 8; ++e) diagonals[e] = own[toeplitz_chunk * distance + 8 * e];
+  };
+  // Adds the inputs times one chunk's part of the filter, from its diagonals of two neighbouring distances.
+  const auto multiply = [&](int half, const unsigned(&below)[8], const unsigned(&above)[8], auto on_diagonal) {
+    const auto diagonal = [&](int s) { return s < 0 ? below[8 + s] : above[s]; };
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        if (2 * p + r < n && valid > 0) rows[k][r] = load_8(&x(begin + row_at(n, 2 * p + r), c), valid);
-      }
-    });
-    each_piece(first, [&](int k, int b, int, Index, int p) {
-      const unsigned even[4] = {rows[k][0].x, rows[k][0].y, rows[k][0].z, rows[k][0].w};
-      const unsigned odd[4] = {rows[k][1].x, rows[k][1].y, rows[k][1].z, rows[k][1].w};
+    for (int m = 0; m < 4; ++m) {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        tile.at(8 * half + 2 * i, b, p) = __byte_perm(even[i], odd[i], 0x5410);
-        tile.at(8 * half + 2 * i + 1, b, p) = __byte_perm(even[i], odd[i], 0x7632);
+        const int s = 2 * i - 2 * m;
+        if (decltype(on_diagonal)::value && s < 0) continue;
+        const unsigned a[4] = {diagonal(s), diagonal(s + 1), diagonal(s - 1), diagonal(s)};
+        multiply_add(sums[half][i], a, inputs[m / 2][m % 2 * 2], inputs[m / 2][m % 2 * 2 + 1]);
       }
-    });
-  }
-#pragma unroll 4
-  for (int i = thread; i < tile_channels * (padded + 16); i += threads) {
-    const int channel = i % tile_channels, t = i / tile_channels - 16;
-    const bool there = c0 + channel < width;
-    const auto tap = [&](int k) { return there && k >= 0 && k < sequences.length ? taps(k, c0 + channel) : 0.0f; };
-    all_pairs[channel * pair_stride + t + 16] = pack(tap(t), tap(t - 1));
-  }
-  int longest = 0;
-  for (int b = 0; b < tile_sequences; ++b) {
-    if (s0 + b < sequences.sequences) longest = max(longest, sequences.size(s0 + b));
-  }
-  __syncthreads();
-  for (int channel = warp; channel < tile_channels; channel += Warps) {
-    toeplitz_channel(tile, channel, all_pairs + channel * pair_stride, (longest + toeplitz_chunk - 1) / toeplitz_chunk, lane);
-  }
-  __syncthreads();
-  for (int first = warp; first < tile_sequences * (padded / 32); first += batch * Warps) {
-    uint4 gates[batch][2];
-    each_piece(first, [&](int k, int, int n, Index begin, int p) {
+    }
+  };
+  constexpr std::true_type on_diagonal;
+  constexpr std::false_type below_diagonal;
+#pragma unroll 1
+  for (int last = (chunks + halves - 1) / halves * halves - 1; last >= 0; last -= halves) {
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        if (2 * p + r < n && valid > 0) gates[k][r] = epilogue.load_gate(begin + row_at(n, 2 * p + r), c, valid);
-      }
-    });
-    each_piece(first, [&](int k, int b, int n, Index begin, int p) {
-      if (2 * p >= n || valid <= 0) return;
-      Eight values[2];
+    for (int half = 0; half < halves; ++half) {
 #pragma unroll
-      for (int i = 0; i < 8; ++i) {
-        const unsigned word = tile.at(8 * half + i, b, p);
-        values[0].at[i] = low_half(word);
-        values[1].at[i] = high_half(word);
-      }
+      for (int i = 0; i < 4; ++i) {
 #pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        const int position = row_at(n, 2 * p + r);
-        if (2 * p + r < n) epilogue.finish(begin + position, position, c, values[r], valid, gates[k][r]);
+        for (int e = 0; e < 4; ++e) sums[half][i][e] = 0;
       }
-    });
+    }
+    unsigned nothing[8] = {}, p[8], q[8], r[8];  // the filter's diagonals take turns in them
+    load_filter(p, 0);
+    load_inputs(last);
+    multiply(halves - 1, nothing, p, on_diagonal);
+    if constexpr (halves == 2) {
+      const int first = last - 1;
+      load_filter(q, 1);
+      load_inputs(first);
+      multiply(0, nothing, p, on_diagonal);
+      multiply(1, p, q, below_diagonal);
+      const auto step = [&](int distance, const unsigned(&low)[8], const unsigned(&middle)[8], unsigned(&high)[8]) {
+        load_filter(high, distance + 1);
+        load_inputs(first - distance);
+        multiply(0, low, middle, below_diagonal);
+        multiply(1, middle, high, below_diagonal);
+        return distance == first;
+      };
+#pragma unroll 1
+      for (int distance = 1; distance <= first; distance += 3) {
+        if (step(distance, p, q, r)) break;
+        if (step(distance + 1, q, r, p)) break;
+        step(distance + 2, r, p, q);
+      }
+    }
+    __syncwarp();
+#pragma unroll
+    for (int half = 0; half < halves; ++half) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int upper = 0; upper < 2; ++upper) {
+          results[(last - halves + 1 + half) * chunk_words + i * 8 + upper * 4] =
+              transpose_matrix(pack(sums[half][i][2 * upper], sums[half][i][2 * upper + 1]));
+        }
+      }
+    }
+    __syncwarp();
   }
 }
 
-inline int row_tile_shared_memory(Index longest) {
-  const int padded = static_cast<int>(round_up(longest, toeplitz_chunk));
-  return tile_channels * (tile_sequences * (padded + 8) * 2 + (padded + 17) * 4);
+template <class Shape>
+constexpr int row_tile_shared_memory() {
+  return 4 * (RowTile<Shape>::size + Shape::channels * Shape::filter_words);
+}
+
+template <class Shape>
+__global__ void __launch_bounds__(Shape::threads, Shape::blocks)
+    toeplitz_rows_kernel(Sequences sequences, int channel_tiles, Rows<const bf16> x, Rows<const float> taps,
+                         Epilogue<bf16> epilogue) {
+  extern __shared__ uint4 toeplitz_memory[];
+  const int thread = static_cast<int>(threadIdx.x);
+  const int s0 = static_cast<int>(blockIdx.x) / channel_tiles * slab_sequences;
+  const int c0 = static_cast<int>(blockIdx.x) % channel_tiles * Shape::channels;
+  const RowTile<Shape> tile{reinterpret_cast<unsigned*>(toeplitz_memory)};
+  unsigned* const pairs = tile.words + RowTile<Shape>::size;
+  const RowMover<Shape, false> mover(sequences, s0, c0, static_cast<int>(x.width), thread);
+  fill_row_filters<Shape>(pairs, thread, taps, sequences.length, c0);
+  mover.fill(tile, x);
+  const int chunks = (longest_of_slab(sequences, s0) + toeplitz_chunk - 1) / toeplitz_chunk;
+  __syncthreads();
+  for (int channel = thread / 32; channel < Shape::channels; channel += Shape::warps) {
+    toeplitz_channel(tile, channel, pairs + channel * Shape::filter_words, chunks, thread % 32);
+  }
+  __syncthreads();
+  mover.finish(tile, epilogue);
+}
+
+/// The longest rows that fit in shared memory.
+inline constexpr Index longest_row_tile = 512;
+
+/// Calls use.operator()<shape>() with the forward shape for sequences of that length.
+template <class Use>
+decltype(auto) with_row_shape(Index longest, Use&& use) {
+  if (longest <= 64) return use.template operator()<RowShape<32, 1, 8, 2>>();
+  if (longest <= 128) return use.template operator()<RowShape<16, 2, 8, 2>>();
+  if (longest <= 256) return use.template operator()<RowShape<16, 4, 16, 1>>();
+  return use.template operator()<RowShape<16, 8, 16, 1>>();
 }
 /// Does a batch of causal sequences run on row tiles?
 inline bool suits_row_tiles(const Context<Cuda>& context, const Sequences& sequences) {
-  return sequences.length <= longest_row_tile && row_tile_shared_memory(sequences.length) <= context.limits().shared_memory;
+  return sequences.length <= longest_row_tile && with_row_shape(sequences.length, [&]<class Shape>() {
+           return row_tile_shared_memory<Shape>() <= context.limits().shared_memory;
+         });
 }
 
-/// epilogue(taps * x), or of the adjoint, for causal sequences that suit.
+/// epilogue(taps * x) for causal sequences that suit.
 inline void toeplitz_rows(Context<Cuda>& context, const Sequences& sequences, Rows<const bf16> x, Rows<const float> taps,
-                          bool adjoint, const Epilogue<bf16>& epilogue) {
-  const int bytes = row_tile_shared_memory(sequences.length);
-  const Index tiles = ceil_div(x.width, tile_channels);
-  const auto launch = [&](auto* kernel, int warps) {
+                          const Epilogue<bf16>& epilogue) {
+  with_row_shape(sequences.length, [&]<class Shape>() {
+    auto* const kernel = toeplitz_rows_kernel<Shape>;
+    constexpr int bytes = row_tile_shared_memory<Shape>();
     if (bytes > 48 << 10) {
       COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
     }
-    kernel<<<static_cast<unsigned>(tiles * ceil_div(sequences.sequences, tile_sequences)), 32 * warps, bytes, context.stream()>>>(
-        sequences, static_cast<int>(tiles), x, taps, epilogue);
+    const Index tiles = ceil_div(x.width, Shape::channels), blocks = tiles * ceil_div(sequences.sequences, slab_sequences);
+    kernel<<<static_cast<unsigned>(blocks), Shape::threads, bytes, context.stream()>>>(sequences, static_cast<int>(tiles), x,
+                                                                                       taps, epilogue);
     COYOTE_CUDA_CHECK_LAUNCH("toeplitz_rows_kernel");
-  };
-  // Two blocks or more per multiprocessor overlap each other's copies; one alone needs the more warps.
-  if (sequences.length <= 256) {
-    launch(adjoint ? toeplitz_rows_kernel<8, true> : toeplitz_rows_kernel<8, false>, 8);
-  } else {
-    launch(adjoint ? toeplitz_rows_kernel<16, true> : toeplitz_rows_kernel<16, false>, 16);
-  }
+  });
 }
 
 }  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution

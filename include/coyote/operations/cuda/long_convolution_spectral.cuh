@@ -32,24 +32,33 @@ template <int Log, bool Real>
 struct RowAccess {
   using Shape = FftShape<Log>;
 
+  /// use(i) for those of a thread's points that a row of n values has. Whole rows ask once, not at every point.
+  template <class Use>
+  __device__ static void each_point(int n, int thread, Use&& use) {
+    if (n >= Shape::points) {
+#pragma unroll
+      for (int i = 0; i < Shape::per_thread; ++i) use(i);
+    } else {
+#pragma unroll
+      for (int i = 0; i < Shape::per_thread; ++i) {
+        if (i * Shape::threads < n - thread) use(i);
+      }
+    }
+  }
   __device__ static void load(const SpectralWork& work, const Values& from, int thread, std::int64_t s, int c, bool there,
                               Complex* x) {
     if constexpr (Real) {
       const int n = there ? work.lines.size(s) : 0;
       const std::int64_t begin = there ? work.lines.begin(s) + c * work.lines.channel_pitch : 0;
+#pragma unroll
+      for (int i = 0; i < Shape::per_thread; ++i) x[i] = {0.0f, 0.0f};
       if (from.is_bf16) {
         const bf16* const row = static_cast<const bf16*>(from.data) + begin + thread;
-#pragma unroll
-        for (int i = 0; i < Shape::per_thread; ++i) {
-          x[i].re = i * Shape::threads < n - thread ? to_float(row[i * Shape::threads]) : 0.0f;
-        }
+        each_point(n, thread, [&](int i) { x[i].re = to_float(row[i * Shape::threads]); });
       } else {
         const float* const row = static_cast<const float*>(from.data) + begin + thread;
-#pragma unroll
-        for (int i = 0; i < Shape::per_thread; ++i) x[i].re = i * Shape::threads < n - thread ? row[i * Shape::threads] : 0.0f;
+        each_point(n, thread, [&](int i) { x[i].re = row[i * Shape::threads]; });
       }
-#pragma unroll
-      for (int i = 0; i < Shape::per_thread; ++i) x[i].im = 0.0f;
     } else {
       const Complex* const row = static_cast<const Complex*>(from.data) + ((s * work.width + c) << Log) + thread;
 #pragma unroll
@@ -64,16 +73,10 @@ struct RowAccess {
       const std::int64_t begin = work.lines.begin(s) + c * work.lines.channel_pitch;
       if (to.is_bf16) {
         bf16* const row = static_cast<bf16*>(to.data) + begin + thread;
-#pragma unroll
-        for (int i = 0; i < Shape::per_thread; ++i) {
-          if (i * Shape::threads < n - thread) row[i * Shape::threads] = from_float<bf16>(x[i].re);
-        }
+        each_point(n, thread, [&](int i) { row[i * Shape::threads] = from_float<bf16>(x[i].re); });
       } else {
         float* const row = static_cast<float*>(to.data) + begin + thread;
-#pragma unroll
-        for (int i = 0; i < Shape::per_thread; ++i) {
-          if (i * Shape::threads < n - thread) row[i * Shape::threads] = x[i].re;
-        }
+        each_point(n, thread, [&](int i) { row[i * Shape::threads] = x[i].re; });
       }
     } else {
       Complex* const row = static_cast<Complex*>(to.data) + ((s * work.width + c) << Log) + thread;

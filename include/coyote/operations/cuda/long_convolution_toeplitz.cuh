@@ -167,7 +167,7 @@ __global__ void __launch_bounds__(32 * RowWarps * ColumnWarps, 768 / (32 * RowWa
           for (int i = 0; i < 4; ++i) words[i] = pack(sums[4 * g + i][2 * upper], sums[4 * g + i][2 * upper + 1]);
           transpose_quad(words, q);
           const int t = chunk * toeplitz_chunk + (4 * g + q) * 8;
-          if (t < n) store_8(y + lines.begin(s) + channel + t, words, n - t);
+          if (t < n) store_8(y + lines.begin(s) + channel + t, make_uint4(words[0], words[1], words[2], words[3]), n - t);
         }
       }
     }

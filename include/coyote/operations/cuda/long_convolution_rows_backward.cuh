@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+#pragma once
+
+#include "coyote/operations/cuda/long_convolution_rows.cuh"
+
+/// Gradients of a long convolution on tensor cores for rows as they are, causal sequences of up to 512 rows, in one pass.
+///
+/// A block takes some channels of a group of slabs of 8 sequences. It turns x and dc = dy * gate, both read backwards, so that
+/// dx = T dc is a causal product as in long_convolution_rows.cuh. Gradients of taps are products, too: with t = 8 u + v and
+/// i = p + v, lags[8 u + v] = sum over sequences and p of dc[p - 8 u] x[p + v] (backwards), a product of A [u, p] and B [p, v],
+/// u < 16 and v < 8 for 128 lags at once. A fragment of A holds words of two neighbours that serve one step of 8 rows later as
+/// another fragment, so a sequence is read once; all lags of a channel are in registers. Flops: 2 L^2/2 per row, as forward.
+/// Bytes: each value once in and out, and the groups' sums, 8 L D a group.
+namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
+
+/// What the kernel reads and writes. dx.y, dgate, lags and biases without data are not wanted.
+struct RowGradients {
+  Rows<const bf16> x, gate, convolved, dy;
+  Rows<const float> taps;
+  Rows<bf16> dgate;
+  Epilogue<bf16> dx;
+  float* lags = nullptr;    ///< [groups][longest][width]
+  float* biases = nullptr;  ///< [groups][width]
+};
+
+/// Adds lags of one channel over 8 sequences to sums: sums[m][e] of lane 4 r + q is lag 128 m + 8 (r + e / 2 * 8) + 2 q + e % 2.
+template <class Shape>
+__device__ inline void add_row_lags(const RowTile<Shape>& x, const RowTile<Shape>& d, int channel, int lane,
+                                    float (&sums)[(Shape::chunks + 1) / 2][4]) {
+  constexpr int eights = Shape::rows / 8;
+  const int r = lane / 4, q = lane % 4;
+  const unsigned odd_row = r % 2 == 0 ? 0x3210 : 0x5432;  // the word of rows r and r + 1 of two words
+#pragma unroll 1
+  for (int b = 0; b < slab_sequences; ++b) {
+    const unsigned* const left = d.line(channel, b) + q - 4 * r;
+    const unsigned* const right = x.line(channel, b) + q + r / 2;
+    unsigned past[eights] = {};  // words of rows 8 (j - r) + 2 q
+    const auto word = [&](int j) { return j < 0 ? 0u : past[j]; };
+    // Words of rows 8 j + 2 q + r.
+    const auto turned = [&](int j) {
+      const bool last = j == eights - 1;
+      const unsigned low = !last || q + r / 2 < 4 ? right[4 * j] : 0u, high = !last || q + r / 2 < 3 ? right[4 * j + 1] : 0u;
+      return __byte_perm(low, high, odd_row);
+    };
+#pragma unroll
+    for (int j = 0; j < eights; j += 2) {
+#pragma unroll
+      for (int k = j; k < j + 2; ++k) past[k] = k >= 7 || r <= k ? left[4 * k] : 0u;
+      const unsigned b0 = turned(j), b1 = turned(j + 1);
+#pragma unroll
+      for (int m = 0; 16 * m <= j; ++m) {
+        const unsigned a[4] = {word(j - 16 * m), word(j - 16 * m - 8), word(j + 1 - 16 * m), word(j - 7 - 16 * m)};
+        multiply_add(sums[m], a, b0, b1);
+      }
+    }
+  }
+}
+
+/// Fills a tile with dc = dy * gate and writes dgate; sums over a warp's rows are added to sums[warp][channel], where wanted.
+template <class Shape>
+__device__ inline void fill_gradients(const RowMover<Shape, true>& mover, const RowTile<Shape>& tile, const RowGradients& work,
+                                      float* sums, int thread) {
+  constexpr int halves = Shape::channels / 8;
+  const auto dy = mover.walk(work.dy), gate = mover.walk(work.gate), convolved = mover.walk(work.convolved);
+  Eight total = {};
+#pragma unroll 2
+  for (int turn = 0; turn < mover.turns; ++turn) {
+    uint4 rows[2], gates[2], kept[2];
+    mover.load(dy, turn, rows);
+    if (work.gate.rows > 0) mover.load(gate, turn, gates);
+    if (work.dgate.rows > 0) mover.load(convolved, turn, kept);
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const Eight value = widen(rows[r]), product = work.gate.rows > 0 ? value * widen(gates[r]) : value;
+      const int row = mover.row(turn, r);
+      if (work.dgate.rows > 0 && row < mover.n) {
+        store_8(&work.dgate(mover.begin + mover.position(row), mover.c), pack(value * widen(kept[r])), mover.valid);
+      }
+      total = total + product;
+      rows[r] = pack(product);
+    }
+    mover.put(tile, turn, rows);
+  }
+  if (work.biases == nullptr) return;
+  float* const own = sums + thread / 32 * Shape::channels + thread % halves * 8;
+#pragma unroll
+  for (int k = 0; k < 8; ++k) {
+    float sum = total.at[k];
+#pragma unroll
+    for (int reach = halves; reach < 32; reach *= 2) sum += __shfl_xor_sync(0xFFFFFFFFu, sum, reach);
+    if (thread % 32 < halves) own[k] += sum;
+  }
+}
+
+template <class Shape>
+constexpr int row_gradient_shared_memory() {
+  return 4 * (2 * RowTile<Shape>::size + Shape::channels * (Shape::filter_words + Shape::rows + 1 + Shape::warps));
+}
+
+template <class Shape>
+__global__ void __launch_bounds__(Shape::threads, Shape::blocks)
+    toeplitz_rows_gradient_kernel(Sequences sequences, int channel_tiles, int per_group, RowGradients work) {
+  constexpr int threads = Shape::threads, lag_stride = Shape::rows + 1;
+  extern __shared__ uint4 toeplitz_memory[];
+  const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, width = static_cast<int>(work.dy.width);
+  const int group = static_cast<int>(blockIdx.x) / channel_tiles;
+  const int c0 = static_cast<int>(blockIdx.x) % channel_tiles * Shape::channels;
+  const int first = group * per_group * slab_sequences;
+  const int end = min(sequences.sequences, first + per_group * slab_sequences);
+  const RowTile<Shape> d{reinterpret_cast<unsigned*>(toeplitz_memory)}, x{d.words + RowTile<Shape>::size};
+  unsigned* const pairs = x.words + RowTile<Shape>::size;
+  float* const lags = reinterpret_cast<float*>(pairs + Shape::channels * Shape::filter_words);
+  float* const biases = lags + Shape::channels * lag_stride;  // of each warp
+  const bool wants_dx = work.dx.y.rows > 0;
+  for (int i = thread; i < Shape::channels * (lag_stride + Shape::warps); i += threads) lags[i] = 0;
+  if (wants_dx) fill_row_filters<Shape>(pairs, thread, work.taps, sequences.length, c0);
+  using Mover = RowMover<Shape, true>;
+  for (int s0 = first; s0 < end; s0 += slab_sequences) {
+    const Mover mover(sequences, s0, c0, width, thread);
+    __syncthreads();
+    if (work.lags != nullptr) mover.fill(x, work.x);
+    if (work.gate.rows == 0 && work.biases == nullptr) {
+      mover.fill(d, work.dy);
+    } else {
+      fill_gradients(mover, d, work, biases, thread);
+    }
+    const int chunks = (longest_of_slab(sequences, s0) + toeplitz_chunk - 1) / toeplitz_chunk;
+    __syncthreads();
+    for (int channel = thread / 32; channel < Shape::channels; channel += Shape::warps) {
+      if (work.lags != nullptr) {
+        float sums[(Shape::chunks + 1) / 2][4] = {};
+        add_row_lags(x, d, channel, lane, sums);
+#pragma unroll
+        for (int m = 0; m < (Shape::chunks + 1) / 2; ++m) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            if (Shape::chunks == 1 && e >= 2) break;  // lags from 64 on
+            lags[channel * lag_stride + 128 * m + 8 * (lane / 4 + e / 2 * 8) + 2 * (lane % 4) + e % 2] += sums[m][e];
+          }
+        }
+      }
+      if (wants_dx) toeplitz_channel(d, channel, pairs + channel * Shape::filter_words, chunks, lane);
+    }
+    __syncthreads();
+    if (wants_dx) mover.finish(d, work.dx);
+  }
+  if (work.lags != nullptr) {
+    const int channel = thread % Shape::channels;
+    for (int t = thread / Shape::channels; c0 + channel < width && t < sequences.length; t += threads / Shape::channels) {
+      work.lags[(static_cast<Index>(group) * sequences.length + t) * width + c0 + channel] = lags[channel * lag_stride + t];
+    }
+  }
+  if (work.biases != nullptr && thread < Shape::channels && c0 + thread < width) {
+    float sum = 0;
+    for (int warp = 0; warp < Shape::warps; ++warp) sum += biases[warp * Shape::channels + thread];
+    work.biases[static_cast<Index>(group) * width + c0 + thread] = sum;
+  }
+}
+
+/// Calls use.operator()<shape>() with the shape of gradients of sequences of that length.
+template <class Use>
+decltype(auto) with_row_gradient_shape(Index longest, Use&& use) {
+  if (longest <= 64) return use.template operator()<RowShape<16, 1, 8, 3>>();
+  if (longest <= 128) return use.template operator()<RowShape<16, 2, 8, 2>>();
+  if (longest <= 256) return use.template operator()<RowShape<16, 4, 16, 1>>();
+  return use.template operator()<RowShape<8, 8, 8, 1>>();
+}
+/// Do gradients of causal sequences run on row tiles? Of the longest ones if they are few: one kernel pays while there are not
+/// enough blocks to fill the device, afterwards narrow rows cost more than changing the layout.
+inline bool suits_row_gradients(const Context<Cuda>& context, const Sequences& sequences, Index width) {
+  return sequences.length <= longest_row_tile && with_row_gradient_shape(sequences.length, [&]<class Shape>() {
+           const Index blocks = ceil_div(width, Shape::channels) * ceil_div(sequences.sequences, slab_sequences);
+           return row_gradient_shared_memory<Shape>() <= context.limits().shared_memory &&
+                  (Shape::channels > 8 || blocks <= 2 * context.limits().multiprocessors);
+         });
+}
+
+/// All gradients of causal sequences that suit, but work.lags and work.biases: dtaps and dbias (of one row) are added to.
+inline void toeplitz_row_gradients(Context<Cuda>& context, const Sequences& sequences, RowGradients work, Rows<float> dtaps,
+                                   Rows<float> dbias) {
+  with_row_gradient_shape(sequences.length, [&]<class Shape>() {
+    const Index width = work.dy.width, tiles = ceil_div(width, Shape::channels);
+    const Index slabs = ceil_div(sequences.sequences, slab_sequences);
+    // As many groups as fill the device four times.
+    const Index wanted = std::min(slabs, ceil_div(Index{4} * Shape::blocks * context.limits().multiprocessors, tiles));
+    const Index per_group = ceil_div(slabs, wanted), groups = ceil_div(slabs, per_group);
+    if (dtaps.rows > 0) work.lags = context.make<float>(groups * sequences.length, width).data;
+    if (dbias.rows > 0) work.biases = context.make<float>(groups, width).data;
+    auto* const kernel = toeplitz_rows_gradient_kernel<Shape>;
+    constexpr int bytes = row_gradient_shared_memory<Shape>();
+    if (bytes > 48 << 10) {
+      COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
+    }
+    kernel<<<static_cast<unsigned>(tiles * groups), Shape::threads, bytes, context.stream()>>>(sequences, static_cast<int>(tiles),
+                                                                                               static_cast<int>(per_group), work);
+    COYOTE_CUDA_CHECK_LAUNCH("toeplitz_rows_gradient_kernel");
+    if (dtaps.rows > 0) launch_add_sums(context, work.lags, groups, dtaps.slice(0, sequences.length));
+    if (dbias.rows > 0) launch_add_sums(context, work.biases, groups, dbias);
+  });
+}
+
+}  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution
