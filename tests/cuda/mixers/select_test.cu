@@ -26,6 +26,9 @@ TEST_CASE("selection on Cuda is the Reference's") {
   for (const Index width : {6, 17}) {
     agrees_with_reference<Top, float, Cuda>({.width = width, .lengths = {5, 1, 300, 33}}, top);
     agrees_with_reference<Threshold, float, Cuda>({.width = width, .lengths = {5, 1, 300, 33}}, threshold);
+    // All of conforms<> a selection cannot keep: its inference drops rows that its training weighs.
+    agrees_with_reference<Top, bf16, Cuda>({.width = width, .lengths = {7, 1, 65}}, top);
+    agrees_with_reference<Threshold, bf16, Cuda>({.width = width, .lengths = {7, 1, 65}}, threshold);
   }
   const Packed packed({5, 1, 300, 33}, 5);
   const Batch batch = packed.view();

@@ -10,9 +10,10 @@ namespace cuda::inline COYOTE_CUDA_ARCHITECTURES {
 // ---- lags from repeats of tokens ------------------------------------------------------------------------------------------
 //
 // Rows of equal tokens are linked first (attention_index.cuh). What is left is a list of the newest distinct lags, row after row.
-// Lists compose, so that a block cuts its sequence into one run of rows per thread, scans the runs' lists and goes through each
-// run once more from the list before it: O(L / threads) rows one after another, where a walk by the definition has L, and one
-// that searches backwards from every row L^2 when few lags are distinct. Floor: the links, and the lags written.
+// Lists compose, so that a thread makes the list of a run of rows, a block scans its threads' lists, and sequences of several
+// blocks are gone through twice: once for the list of each block's rows, once from the composed lists of the blocks before.
+// O(count) a row, where a walk by the definition has L rows one after another, and a search backwards from every row takes L^2
+// steps when few lags are distinct. Floor: the links, and the lags written.
 
 /// A list of a linked source: in a thread's registers if it is short.
 template <LinkedLags L>
@@ -40,21 +41,31 @@ struct LagList {
   }
 };
 
-/// A block per sequence.
-template <LinkedLags L, int Threads>
-__global__ void __launch_bounds__(Threads) list_lags(Sequences sequences, const std::int32_t* previous, Rows<std::int32_t> lags) {
-  constexpr int warps = Threads / 32;
+/// How many rows a thread has.
+inline constexpr int lag_run = 8;
+
+/// blockIdx.y is a run of Threads * lag_run rows of sequence blockIdx.x. `totals` [sequences * blocks, count] holds each block's
+/// list: Writes makes the lags of rows from it, otherwise it is made.
+template <LinkedLags L, int Threads, bool Writes>
+__global__ void __launch_bounds__(Threads)
+    list_lags(Sequences sequences, const std::int32_t* previous, Rows<std::int32_t> totals, Rows<std::int32_t> lags) {
+  constexpr int warps = Threads / 32, unrolled = LagList<L>::unrolled;
   __shared__ LagList<L> of_warp[warps];
   const std::int64_t begin = sequences.begin(blockIdx.x);
-  const std::int32_t size = sequences.size(blockIdx.x), run = (size + Threads - 1) / Threads;
+  const std::int32_t size = sequences.size(blockIdx.x), block_first = blockIdx.y * Threads * lag_run;
+  if (block_first >= size) return;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const std::int32_t first = min(size, static_cast<std::int32_t>(threadIdx.x) * run), last = min(size, first + run);
-  const auto enter_row = [&](LagList<L>& list, std::int32_t i) {
-    if (const std::int32_t before = previous[begin + i]; before >= 0) list.enter(L::lag_of(i, before));
+  const std::int32_t first = block_first + static_cast<std::int32_t>(threadIdx.x) * lag_run;
+  std::int32_t before[lag_run];
+#pragma unroll
+  for (int r = 0; r < lag_run; ++r) before[r] = first + r < size ? previous[begin + first + r] : -1;
+  const auto enter_row = [&](LagList<L>& list, int r) {
+    if (before[r] >= 0) list.enter(L::lag_of(first + r, before[r]));
   };
   LagList<L> list;
   list.clear();
-  for (std::int32_t i = first; i < last; ++i) enter_row(list, i);
+#pragma unroll
+  for (int r = 0; r < lag_run; ++r) enter_row(list, r);
   for (int reach = 1; reach < 32; reach *= 2) {
     LagList<L> together = list.from_lane_before(reach);
     if (lane < reach) continue;
@@ -65,12 +76,25 @@ __global__ void __launch_bounds__(Threads) list_lags(Sequences sequences, const 
   const LagList<L> own_warp = list.from_lane_before(1);
   __syncthreads();
   list.clear();
-  for (int w = 0; w < warp; ++w) list.enter(of_warp[w]);
-  if (lane > 0) list.enter(own_warp);
-  for (std::int32_t i = first; i < last; ++i) {
-    enter_row(list, i);
-#pragma unroll LagList < L> ::unrolled
-    for (int n = 0; n < L::count; ++n) lags(begin + i, n) = list.lags[n];
+  const Index own = static_cast<Index>(blockIdx.x) * gridDim.y + blockIdx.y;
+  if constexpr (Writes) {
+    for (Index block = own - blockIdx.y; block < own; ++block) {
+      LagList<L> rows_before;
+      for (int n = 0; n < L::count; ++n) rows_before.lags[n] = totals(block, n);
+      list.enter(rows_before);
+    }
+    for (int w = 0; w < warp; ++w) list.enter(of_warp[w]);
+    if (lane > 0) list.enter(own_warp);
+#pragma unroll
+    for (int r = 0; r < lag_run; ++r) {
+      if (first + r >= size) break;
+      enter_row(list, r);
+#pragma unroll unrolled
+      for (int n = 0; n < L::count; ++n) lags(begin + first + r, n) = list.lags[n];
+    }
+  } else if (threadIdx.x == 0) {
+    for (int w = 0; w < warps; ++w) list.enter(of_warp[w]);
+    for (int n = 0; n < L::count; ++n) totals(own, n) = list.lags[n];
   }
 }
 
@@ -103,8 +127,8 @@ __global__ void __launch_bounds__(256) correlate(Sequences sequences, Rows<const
   constexpr int keys = correlation_rows + correlation_lags, pad = 4;
   __shared__ float queries_of[correlation_channels][correlation_rows + pad];
   __shared__ float keys_of[correlation_channels][keys + pad];
-  const std::int64_t begin = sequences.begin(blockIdx.y);
-  const std::int32_t size = sequences.size(blockIdx.y), first_lag = blockIdx.x * correlation_lags;
+  const std::int64_t begin = sequences.begin(blockIdx.x);
+  const std::int32_t size = sequences.size(blockIdx.x), first_lag = blockIdx.y * correlation_lags;
   if (first_lag >= size) return;
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, width = static_cast<int>(q.width);
   const auto fill = [&](auto& to, Rows<const S> from, std::int32_t first_row, int rows, int first_channel) {
@@ -156,7 +180,7 @@ __device__ inline std::uint64_t rank_of_lag(float correlation, std::int32_t lag)
 template <int Count, int Threads>
 __global__ void __launch_bounds__(Threads) choose_lags(Sequences sequences, const float* correlations, Rows<std::int32_t> lags) {
   __shared__ std::uint64_t of_warp[Threads / 32];
-  __shared__ std::int32_t chosen[Count];
+  __shared__ std::int32_t chosen[(Count + 3) / 4 * 4];  // the compiler reads four at a time
   const std::int64_t begin = sequences.begin(blockIdx.x);
   const std::int32_t size = sequences.size(blockIdx.x);
   std::uint64_t latest = ~std::uint64_t{0};
@@ -204,21 +228,20 @@ void find_all_lags(Context<Cuda>& context, const Batch& batch, Rows<const S> q, 
   const Token* tokens = batch.resident_tokens().data();
   const auto blocks = static_cast<unsigned>(sequences.sequences);
   if constexpr (LinkedLags<L>) {
+    // Long lists leave registers: fewer threads, and less to compose.
+    constexpr int listing = L::count > 64 ? 32 : threads;
     const cuda::DeviceIndex links = cuda::link_rows<>(context, sequences, tokens);
-    const auto list = [&](auto listing) {
-      cuda::list_lags<L, listing()><<<blocks, listing(), 0, context.stream()>>>(sequences, links.previous, lags);
+    const dim3 grid(blocks, static_cast<unsigned>(ceil_div(batch.length, listing * cuda::lag_run)));
+    const Rows<std::int32_t> totals = context.make<std::int32_t>(grid.y > 1 ? static_cast<Index>(grid.x) * grid.y : 0, L::count);
+    if (grid.y > 1) {
+      cuda::list_lags<L, listing, false><<<grid, listing, 0, context.stream()>>>(sequences, links.previous, totals, lags);
       COYOTE_CUDA_CHECK_LAUNCH("list_lags");
-    };
-    if constexpr (L::count > 64) {  // lists that leave registers: little to compose
-      list(std::integral_constant<int, 32>{});
-    } else if (batch.length > 1024) {
-      list(std::integral_constant<int, 1024>{});
-    } else {
-      list(std::integral_constant<int, threads>{});
     }
+    cuda::list_lags<L, listing, true><<<grid, listing, 0, context.stream()>>>(sequences, links.previous, totals, lags);
+    COYOTE_CUDA_CHECK_LAUNCH("list_lags");
   } else if constexpr (AutocorrelationLags<L>) {
     const Rows<float> correlations = context.make<float>(1, sequences.rows);
-    const dim3 grid(static_cast<unsigned>(ceil_div(batch.length, cuda::correlation_lags)), blocks);
+    const dim3 grid(blocks, static_cast<unsigned>(ceil_div(batch.length, cuda::correlation_lags)));
     cuda::correlate<S><<<grid, 256, 0, context.stream()>>>(sequences, q, k, correlations.data);
     COYOTE_CUDA_CHECK_LAUNCH("correlate");
     cuda::choose_lags<static_cast<int>(L::count), threads>
