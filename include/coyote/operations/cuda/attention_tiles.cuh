@@ -86,11 +86,6 @@ struct Tile {
     const int lane = threadIdx.x % 32;
     load_transposed(b, at(row + lane % 16, 2 * n + lane / 16));
   }
-  /// Rows row .. row + 31 and columns 8 n .. + 7, as a right operand of 16 rows and the one below it.
-  __device__ void right_pair(std::uint32_t (&b)[4], int row, int n) const {
-    const int lane = threadIdx.x % 32;
-    load_transposed(b, at(row + lane, n));
-  }
 };
 
 /// Where a head's rows of one sequence stand: row i at data + i * stride, for i < rows, `width` numbers each.
