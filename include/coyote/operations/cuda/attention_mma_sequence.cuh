@@ -11,14 +11,13 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 // over several tiles of keys wait in device memory, in the layout of accumulators, for the same thread to go on with them: the
 // order of all sums is fixed. <y, dy> is made at the start.
 
-/// How the kernel cuts its work: 16 keys a warp, tiles of `rows` queries, a warp's part of a tile's dq.
+/// How the kernel cuts its work: 16 keys a warp, tiles of `rows` queries; registers suffice for `blocks` blocks a multiprocessor.
 struct SequenceShape {
-  int width, warps;
+  int width, warps, blocks;
 
   static constexpr int rows = 32, stages = 2;
   COYOTE_HOST_DEVICE constexpr int keys() const { return 16 * warps; }
   COYOTE_HOST_DEVICE constexpr int threads() const { return 32 * warps; }
-  COYOTE_HOST_DEVICE constexpr int blocks() const { return width == 64 && warps == 4 ? 4 : 1; }  // on a multiprocessor
   COYOTE_HOST_DEVICE constexpr int dq_columns() const { return width * (rows / 16) / warps; }
   /// Bytes of keys and values, tiles of queries and errors, slopes, and what is known of every row.
   constexpr int bytes(Index length) const {
@@ -26,11 +25,10 @@ struct SequenceShape {
   }
 };
 
-template <int Width, int Warps>
-__global__ void __launch_bounds__(SequenceShape{Width, Warps}.threads(), SequenceShape{Width, Warps}.blocks())
-    mma_sequence(AttentionProblem<bf16> p, AttentionErrors<bf16> e, float4* dq_sums, Rows<bf16> dq, Rows<bf16> dk,
-                 Rows<bf16> dv) {
-  constexpr SequenceShape shape{Width, Warps};
+template <int Width, int Warps, int Blocks>
+__global__ void __launch_bounds__(32 * Warps, Blocks) mma_sequence(AttentionProblem<bf16> p, AttentionErrors<bf16> e,
+                                                                   float4* dq_sums, Rows<bf16> dq, Rows<bf16> dk, Rows<bf16> dv) {
+  constexpr SequenceShape shape{Width, Warps, Blocks};
   constexpr int keys_a_tile = shape.keys(), rows = SequenceShape::rows, stages = SequenceShape::stages;
   constexpr int threads = shape.threads(), dq_columns = shape.dq_columns();
   extern __shared__ __align__(128) unsigned char memory[];
@@ -160,21 +158,10 @@ __global__ void __launch_bounds__(SequenceShape{Width, Warps}.threads(), Sequenc
       }
       __syncthreads();
       const int steps = min(keys_a_tile, row + dq_row + 16 - first_key) / 16;
-      if constexpr (dq_columns == 8) {
-        for (int n = 0; n < steps; n += 2) {
-          std::uint32_t left[4], next[4], right[4];
-          slopes.left_transposed(left, 16 * n, dq_row / 16);
-          slopes.left_transposed(next, 16 * (n + 1), dq_row / 16);
-          keys.right_pair(right, 16 * n, dq_column / 8);
-          multiply_add(sum[0], left, right[0], right[1]);
-          multiply_add(sum[0], next, right[2], right[3]);
-        }
-      } else {
-        for (int n = 0; n < steps; ++n) {
-          std::uint32_t left[1][4];
-          slopes.left_transposed(left[0], 16 * n, dq_row / 16);
-          multiply(sum, left, keys.below(16 * n), dq_column / 8);
-        }
+      for (int n = 0; n < steps; ++n) {
+        std::uint32_t left[1][4];
+        slopes.left_transposed(left[0], 16 * n, dq_row / 16);
+        multiply(sum, left, keys.below(16 * n), dq_column / 8);
       }
       if (row + rows <= first_key + keys_a_tile || first_key + keys_a_tile >= task.size) {
         store_rows(sum, p.scale, p.scale, queries, dq_row, dq_column, dq.row(task.begin) + task.head * p.width, dq.stride,
@@ -200,34 +187,37 @@ __global__ void __launch_bounds__(SequenceShape{Width, Warps}.threads(), Sequenc
   }
 }
 
-template <int Width, int Warps>
+template <int Width, int Warps, int Blocks>
 void launch_sequence(Context<Cuda>& context, const AttentionProblem<bf16>& p, const AttentionErrors<bf16>& e, Rows<bf16> dq,
                      Rows<bf16> dk, Rows<bf16> dv) {
-  constexpr SequenceShape shape{Width, Warps};
+  constexpr SequenceShape shape{Width, Warps, Blocks};
   const unsigned blocks = tile_blocks(p.sequences, p.heads, p.sequences.length);
   const bool one_tile = p.sequences.length <= shape.keys();
   const Index sums = one_tile ? 0 : static_cast<Index>(blocks) * round_up(p.sequences.length, shape.rows) * Width / 4;
-  launch_with_memory(mma_sequence<Width, Warps>, "launch of mma_sequence", blocks, shape.threads(),
+  launch_with_memory(mma_sequence<Width, Warps, Blocks>, "launch of mma_sequence", blocks, shape.threads(),
                      shape.bytes(p.sequences.length), context.stream(), p, e, context.make<float4>(sums, 1).data, dq, dk, dv);
 }
 
-/// True when this pays: for short sequences always, for longer ones with dropout while blocks for all sequences and heads fill
-/// the device (without dropout wgmma is faster from there on). The launch is then made.
+/// True when this pays: for short sequences always; for longer ones with dropout, or where there is no wgmma, while blocks for
+/// all sequences and heads fill the device. The launch is then made.
 template <class S>
 bool launch_sequence_backward(Context<Cuda>& context, const AttentionProblem<S>& p, const AttentionErrors<S>& e, Rows<S> dq,
                               Rows<S> dk, Rows<S> dv) {
+  const DeviceLimits& limits = context.limits();
   const Index length = p.sequences.length, blocks = p.sequences.sequences * p.heads;
   if (p.width <= 64 && length <= 128) {
-    launch_sequence<64, 4>(context, p, e, dq, dk, dv);
-  } else if (p.width <= 128 && length <= 64) {
-    launch_sequence<128, 4>(context, p, e, dq, dk, dv);
-  } else if (p.width <= 64 && length <= 512 && p.index.first == nullptr && 2 * blocks >= context.limits().multiprocessors &&
-             (p.dropout.threshold != 0 || !context.limits().is_hopper()) &&
-             SequenceShape{64, 16}.bytes(length) <= context.limits().shared_memory) {
-    launch_sequence<64, 16>(context, p, e, dq, dk, dv);
-  } else {
-    return false;
+    launch_sequence<64, 4, 4>(context, p, e, dq, dk, dv);
+    return true;
   }
+  if (p.width <= 128 && length <= 64) {
+    launch_sequence<128, 4, 1>(context, p, e, dq, dk, dv);
+    return true;
+  }
+  if (p.width > 64 || length > 512 || 2 * blocks < limits.multiprocessors || p.index.first != nullptr) return false;
+  if (p.dropout.threshold == 0 && limits.is_hopper()) return false;
+  if (SequenceShape{64, 8, 1}.bytes(length) > limits.shared_memory) return false;
+  blocks > limits.multiprocessors ? launch_sequence<64, 8, 2>(context, p, e, dq, dk, dv)
+                                  : launch_sequence<64, 8, 1>(context, p, e, dq, dk, dv);
   return true;
 }
 

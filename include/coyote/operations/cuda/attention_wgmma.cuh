@@ -107,7 +107,6 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
         const auto rule_row = static_cast<std::uint64_t>((task.begin + row + 8 * half) * p.heads + task.head);
 #pragma unroll
         for (int word = 0; word < keys / 64; ++word) {
-          if (n * keys + 64 * word > first_row + own + 63) continue;  // behind all rows
           kept_keys[half][word] =
               row_keeps<64>(p.dropout, step, rule_row, static_cast<std::uint64_t>(task.begin + n * keys + 64 * word)) >>
               2 * (lane % 4);
