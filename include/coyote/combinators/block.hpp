@@ -89,8 +89,7 @@ class Layer<Block<A, Norm>, Backend, S> {
     const auto frame = context.frame();
     Tensor<Backend, S> normed = context.template make<S>(u.rows, norm_.output_width());
     norm_.step(context, state.norm, at, u, normed);
-    mixer_.step(context, state.mixer, at, normed, y);
-    assign<S>(context, u, y, Write::add);
+    detail::step_onto<Second, Context<Backend>, S>(mixer_, context, state.mixer, at, normed, y, u);
   }
 
  private:

@@ -100,11 +100,16 @@ class Links {
     first_.backward(context, batch, between, du, write, saved.first);
   }
   constexpr State make_state(StateBounds bounds) const { return {first_.make_state(bounds), next_.make_state(bounds)}; }
-  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y,
+                      Rows<const S> skip = {}) const {
     const auto frame = context.frame();
     Tensor<Backend, S> between = context.template make<S>(u.rows, first_.output_width());
     first_.step(context, state.first, at, u, between);
-    next_.step(context, state.next, at, between, y);
+    if (skip.rows == 0) {
+      next_.step(context, state.next, at, between, y);
+    } else {
+      detail::step_onto<Next, Context<Backend>, S>(next_, context, state.next, at, between, y, skip);
+    }
   }
 
  private:

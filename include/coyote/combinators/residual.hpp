@@ -60,8 +60,7 @@ class Layer<Residual<A>, Backend, S> {
   }
   constexpr State make_state(StateBounds bounds) const { return inner_.make_state(bounds); }
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
-    inner_.step(context, state, at, u, y);
-    assign<S>(context, u, y, Write::add);
+    detail::step_onto<Inner, Context<Backend>, S>(inner_, context, state, at, u, y, u);
   }
 
  private:

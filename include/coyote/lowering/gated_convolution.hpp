@@ -62,12 +62,19 @@ class Layer<internal::GatedConvolution<A, C>, Backend, S> {
   }
 
   constexpr State make_state(StateBounds bounds) const { return {left_.make_state(bounds), right_.make_state(bounds)}; }
-  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+  /// `skip`, if it is there, is added to the output.
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y,
+                      Rows<const S> skip = {}) const {
     const auto frame = context.frame();
     Tensor<Backend, S> gate = context.template make<S>(u.rows, output_width());
     left_.step(context, state.left, at, u, gate);
-    right_.step(context, state.right, at, u, y);
-    multiply<S>(context, y, gate, y, Write::overwrite);
+    if constexpr (requires { right_.step_gated(context, state.right, at, u, gate, y, skip); }) {
+      right_.step_gated(context, state.right, at, u, gate, y, skip);
+    } else {
+      right_.step(context, state.right, at, u, y);
+      multiply<S>(context, y, gate, y, Write::overwrite);
+      if (skip.rows > 0) assign<S>(context, skip, y, Write::add);
+    }
   }
 
  private:

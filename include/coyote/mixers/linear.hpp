@@ -83,14 +83,16 @@ class Layer<LinearWith<Bias, Ratio>, Backend, S> {
   }
 
   constexpr State make_state(StateBounds) const { return {}; }
-  constexpr void step(Context<Backend>& context, State&, const Step& at, Rows<const S> u, Rows<S> y) const {
+  constexpr void step(Context<Backend>& context, State&, const Step& at, Rows<const S> u, Rows<S> y,
+                      Rows<const S> skip = {}) const {
     require_views(path_, u.rows, u, weight_.rows, y, weight_.columns);
     Rows<const P> bias = bias_.view();
     if constexpr (Bias::rows(2) > 1) {
       require_length(path_, at.position + 1, bias_.rows);
       bias = bias.slice(at.position, 1);
     }
-    linear<S>(context, Batch{.sequences = u.rows, .length = 1}, u, weight_.view(), bias, y);
+    const Batch batch{.sequences = u.rows, .length = 1};
+    detail::linear_onto<S, Context<Backend>, P>(context, batch, u, weight_.view(), bias, y, skip);
   }
 
  private:

@@ -91,6 +91,13 @@ class Layer<ShortConv<K, Bias>, Backend, S> {
     if (Bias::rows(2) > 1) require_length(path_, at.position + 1, bias_.rows);
     convolution_step<S>(context, at, taps_.view(), bias_.view(), state.history, u, y);
   }
+  /// step, times gate; `skip`, if it is there, is added.
+  constexpr void step_gated(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<const S> gate,
+                            Rows<S> y, Rows<const S> skip) const {
+    require_views(path_, state.sequences, u, taps_.columns, y, taps_.columns);
+    if (Bias::rows(2) > 1) require_length(path_, at.position + 1, bias_.rows);
+    convolution_step<S>(context, at, taps_.view(), bias_.view(), state.history, u, y, gate, skip);
+  }
 
  private:
   /// 1/sqrt(K) without a constexpr square root: the bound is worked out when values are drawn.

@@ -21,10 +21,11 @@ constexpr void store_rows(C& context, const Step& at, Rows<const S> x, Rows<para
 
 /// y = sum_{t = 0 .. min(position, taps.rows - 1)} taps[t] * (the input t rows ago) + bias, and remembers u: a convolution, row
 /// by row. history [sequences * memory, width] with memory >= taps.rows - 1 holds the row of position p of sequence s at s *
-/// memory + p mod memory. bias: 0, 1 or one row per position.
+/// memory + p mod memory. bias: 0, 1 or one row per position. Times gate, plus skip, unless they are absent.
 template <class S, RowContext C>
 constexpr void convolution_step(C& context, const Step& at, Rows<const parameter_t<S>> taps, Rows<const parameter_t<S>> bias,
-                                Rows<parameter_t<S>> history, Rows<const S> u, Rows<S> y) {
+                                Rows<parameter_t<S>> history, Rows<const S> u, Rows<S> y, Rows<const S> gate = {},
+                                Rows<const S> skip = {}) {
   using P = parameter_t<S>;
   const Index memory = history.rows / u.rows, reach = taps.rows - 1, used = at.position < reach ? at.position : reach;
   context.for_rows(u.rows, 2 * (used + 1) * u.width, [&](Index s) {
@@ -39,6 +40,10 @@ constexpr void convolution_step(C& context, const Step& at, Rows<const parameter
       const P* add = bias.row(bias.rows == 1 ? 0 : at.position);
       for (Index c = 0; c < u.width; ++c) to[c] = static_cast<S>(static_cast<P>(to[c]) + add[c]);
     }
+    for (Index c = 0; gate.rows > 0 && c < u.width; ++c)
+      to[c] = static_cast<S>(static_cast<P>(to[c]) * static_cast<P>(gate(s, c)));
+    for (Index c = 0; skip.rows > 0 && c < u.width; ++c)
+      to[c] = static_cast<S>(static_cast<P>(to[c]) + static_cast<P>(skip(s, c)));
     if (memory == 0) return;
     P* remembered = history.row(s * memory + at.position % memory);
     for (Index c = 0; c < u.width; ++c) remembered[c] = static_cast<P>(now[c]);

@@ -33,4 +33,16 @@ constexpr void forward_onto(const L& layer, C& context, const Batch& batch, Rows
   }
 }
 
+/// The same for a decoding step, whose last argument `skip` is.
+template <class L, class C, class S>
+constexpr void step_onto(const L& layer, C& context, typename L::State& state, const Step& at, Rows<const S> u, Rows<S> y,
+                         Rows<const S> skip) {
+  if constexpr (requires { layer.step(context, state, at, u, y, skip); }) {
+    layer.step(context, state, at, u, y, skip);
+  } else {
+    layer.step(context, state, at, u, y);
+    assign<S>(context, skip, y, Write::add);
+  }
+}
+
 }  // namespace coyote::inline v0::detail

@@ -6,6 +6,21 @@
 #include "coyote/models/decoder.hpp"
 
 namespace coyote::inline v0 {
+namespace cuda::inline COYOTE_CUDA_ARCHITECTURES {
+
+/// A step's position and tokens as arguments of a kernel: the copy engine takes longer to start, and to be waited for.
+struct StepNumbersByValue {
+  static constexpr Index most = 256;
+  std::int32_t numbers[most];
+};
+template <class = void>
+__global__ void __launch_bounds__(StepNumbersByValue::most)
+    write_step_kernel(StepNumbersByValue from, std::int32_t* to, int count) {
+  const int i = static_cast<int>(threadIdx.x);
+  if (i < count) to[i] = from.numbers[i];
+}
+
+}  // namespace cuda::inline COYOTE_CUDA_ARCHITECTURES
 
 /// Decoding steps on a GPU. The first two run as they are told, and the arena comes to rest; the third is captured, and it and
 /// all later ones are one launch of the graph. Position and tokens lie at fixed addresses and are sent ahead of it.
@@ -20,12 +35,17 @@ class DecodingRunner<Cuda> {
       graph_ = {};
       arrays_ = cuda::DeviceArray<std::int32_t>(1 + count);
     }
-    const std::size_t bytes = arrays_.bytes();
-    std::byte* staged = context.stage(bytes);
-    auto* numbers = reinterpret_cast<std::int32_t*>(staged);
-    numbers[0] = static_cast<std::int32_t>(step.position);
-    std::copy(step.tokens.begin(), step.tokens.end(), numbers + 1);
-    context.send(staged, arrays_.data(), bytes);
+    if (1 + count <= cuda::StepNumbersByValue::most) {
+      cuda::StepNumbersByValue image;
+      write(step, image.numbers);
+      cuda::write_step_kernel<>
+          <<<1, cuda::StepNumbersByValue::most, 0, context.stream()>>>(image, arrays_.data(), static_cast<int>(1 + count));
+      COYOTE_CUDA_CHECK_LAUNCH("write_step");
+    } else {
+      std::byte* staged = context.stage(arrays_.bytes());
+      write(step, reinterpret_cast<std::int32_t*>(staged));
+      context.send(staged, arrays_.data(), arrays_.bytes());
+    }
     const DeviceStep on_device{arrays_.data(), arrays_.data() + 1};
     Step here = step;
     here.device = &on_device;
@@ -42,6 +62,11 @@ class DecodingRunner<Cuda> {
   }
 
  private:
+  static void write(const Step& step, std::int32_t* numbers) {
+    numbers[0] = static_cast<std::int32_t>(step.position);
+    std::copy(step.tokens.begin(), step.tokens.end(), numbers + 1);
+  }
+
   cuda::DeviceArray<std::int32_t> arrays_;
   std::uint64_t generation_ = 0;
   int runs_ = 0;

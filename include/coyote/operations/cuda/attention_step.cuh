@@ -43,6 +43,7 @@ __global__ void __launch_bounds__(32 * step_warps)
                float* sums) {
   __shared__ PartialSoftmax of_warp[step_warps];
   __shared__ float out_of_warp[step_warps][32 * PerLane];
+  follow();
   const int head = blockIdx.y, sequence = blockIdx.z, part = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const Index position = min(static_cast<Index>(*position_now), capacity - 1);
   Index first = 0, last = position;
@@ -115,6 +116,7 @@ __global__ void __launch_bounds__(32 * step_warps)
 template <class S>
 __global__ void __launch_bounds__(128) step_join(const std::int32_t* position_now, Index capacity, int heads, int width,
                                                  int parts, const PartialSoftmax* softmaxes, const float* sums, Rows<S> y) {
+  follow();
   const int head = blockIdx.x, sequence = blockIdx.y;
   const Index position = min(static_cast<Index>(*position_now), capacity - 1);
   const int present = static_cast<int>(position / step_part) + 1;
@@ -135,6 +137,7 @@ template <class Pattern, class S>
 __global__ void __launch_bounds__(128)
     enter_rows(const std::int32_t* position_now, Index capacity, Rows<const S> k, Rows<const S> v, const Token* new_tokens,
                Rows<float> keys, Rows<float> values, Rows<Token> tokens, Rows<std::int32_t> index) {
+  follow();
   const Index sequence = blockIdx.x, position = *position_now, slot = sequence * capacity + position % capacity;
   for (Index c = threadIdx.x; c < k.width; c += 128) {
     keys(slot, c) = to_float(k(sequence, c));
@@ -161,9 +164,8 @@ void attention_enter(Context<Cuda>& context, const std::int32_t* position, Index
                      const Token* new_tokens, Rows<float> keys, Rows<float> values, Rows<Token> tokens,
                      Rows<std::int32_t> index) {
   if (k.empty()) return;
-  cuda::enter_rows<Pattern, S><<<static_cast<unsigned>(k.rows), 128, 0, context.stream()>>>(position, capacity, k, v, new_tokens,
-                                                                                            keys, values, tokens, index);
-  COYOTE_CUDA_CHECK_LAUNCH("enter_rows");
+  cuda::launch_following(context, &cuda::enter_rows<Pattern, S>, "launch of enter_rows", dim3(static_cast<unsigned>(k.rows)),
+                         dim3(128), 0, position, capacity, k, v, new_tokens, keys, values, tokens, index);
 }
 
 /// One decoding step: q, y [sequences, heads * head width]; keys and values [sequences * capacity, width] hold the rows up to
@@ -180,16 +182,14 @@ void attention_step(Context<Cuda>& context, const cuda::StepIndex& index, Index 
   const auto sums = context.template make<float>(parts > 1 ? slots : 0, width);
   const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(heads), static_cast<unsigned>(q.rows));
   cuda::with_columns(width, [&](auto columns) {
-    cuda::step_parts<Pattern, S, decltype(columns)::value><<<grid, 32 * cuda::step_warps, 0, context.stream()>>>(
-        position, index, capacity, static_cast<int>(heads), width, scale, q, keys, values, static_cast<int>(parts), y,
-        softmaxes.data, sums.data);
+    cuda::launch_following(context, &cuda::step_parts<Pattern, S, decltype(columns)::value>, "launch of step_parts", grid,
+                           dim3(32 * cuda::step_warps), 0, position, index, capacity, static_cast<int>(heads), width, scale, q,
+                           keys, values, static_cast<int>(parts), y, softmaxes.data, sums.data);
   });
-  COYOTE_CUDA_CHECK_LAUNCH("step_parts");
   if (parts == 1) return;
   const dim3 joins(static_cast<unsigned>(heads), static_cast<unsigned>(q.rows));
-  cuda::step_join<S><<<joins, 128, 0, context.stream()>>>(position, capacity, static_cast<int>(heads), width,
-                                                          static_cast<int>(parts), softmaxes.data, sums.data, y);
-  COYOTE_CUDA_CHECK_LAUNCH("step_join");
+  cuda::launch_following(context, &cuda::step_join<S>, "launch of step_join", joins, dim3(128), 0, position, capacity,
+                         static_cast<int>(heads), width, static_cast<int>(parts), softmaxes.data, sums.data, y);
 }
 
 /// One decoding step of attention: attention_enter and attention_step. See the host's.

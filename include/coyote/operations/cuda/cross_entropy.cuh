@@ -244,8 +244,9 @@ void head_logits(Context<Cuda>& context, Rows<const S> hidden, Rows<const float>
   using namespace cuda;
   if (logits.empty()) return;
   const auto frame = context.frame();
-  product<S, float>(context, Operand<S>::of(hidden), Operand<S>::transposed(in_type<S>(context, embedding)), logits, hidden.width,
-                    false);
+  const auto table = Operand<S>::transposed(in_type<S>(context, embedding));
+  if (row_product<S, float>(context, hidden, table, nullptr, {}, logits)) return;
+  product<S, float>(context, Operand<S>::of(hidden), table, logits, hidden.width, false);
 }
 
 /// The mean over rows of the negative log likelihood (nats) of labels[i] under softmax(hidden[i] embedding^T), a number on the

@@ -22,15 +22,18 @@ struct StepPosition {
 template <class S>
 __global__ void __launch_bounds__(row_threads)
     store_rows_kernel(StepPosition at, Index capacity, Rows<const S> x, Rows<float> to) {
+  follow();
   const Index c = Index{blockIdx.y} * blockDim.x + threadIdx.x, s = Index{blockIdx.x} * blockDim.y + threadIdx.y;
   if (c < x.width && s < x.rows) to(s * capacity + at.get() % capacity, c) = to_float(x(s, c));
 }
 
 /// A block makes 32 channels of one sequence's row; where there are many taps, its 32 warps share them.
 template <class S>
-__global__ void __launch_bounds__(1024) convolution_step_kernel(StepPosition at, Rows<const float> taps, Rows<const float> bias,
-                                                                Rows<float> history, Index memory, Rows<const S> u, Rows<S> y) {
+__global__ void __launch_bounds__(1024)
+    convolution_step_kernel(StepPosition at, Rows<const float> taps, Rows<const float> bias, Rows<float> history, Index memory,
+                            Rows<const S> u, Rows<const S> gate, Rows<const S> skip, Rows<S> y) {
   __shared__ float parts[32][32];
+  follow();
   const Index s = blockIdx.x, c = Index{blockIdx.y} * 32 + threadIdx.x;
   const std::int32_t position = at.get(), reach = static_cast<std::int32_t>(taps.rows) - 1;
   const std::int32_t used = position < reach ? position : reach;
@@ -50,6 +53,8 @@ __global__ void __launch_bounds__(1024) convolution_step_kernel(StepPosition at,
   sum = fmaf(taps(0, c), now, sum);
   for (unsigned other = 1; other < blockDim.y; ++other) sum += parts[other][threadIdx.x];
   if (bias.rows > 0) sum += bias(bias.rows == 1 ? 0 : position, c);
+  if (gate.rows > 0) sum *= to_float(gate(s, c));
+  if (skip.rows > 0) sum += to_float(skip(s, c));
   y(s, c) = from_float<S>(sum);
   if (memory > 0) history(slot(position), c) = now;
 }
@@ -90,21 +95,20 @@ struct ShiftedRow {
 template <class S>
 void store_rows(Context<Cuda>& context, const Step& at, Rows<const S> x, Rows<float> to) {
   if (x.empty()) return;
-  cuda::store_rows_kernel<S><<<cuda::row_grid(x.rows, x.width), cuda::row_block(x.width), 0, context.stream()>>>(
-      cuda::StepPosition(at), to.rows / x.rows, x, to);
-  COYOTE_CUDA_CHECK_LAUNCH("store_rows");
+  cuda::launch_following(context, &cuda::store_rows_kernel<S>, "launch of store_rows", cuda::row_grid(x.rows, x.width),
+                         cuda::row_block(x.width), 0, cuda::StepPosition(at), to.rows / x.rows, x, to);
 }
 
-/// One row of a convolution for every sequence: see the host's. Up to eight taps cost the same at every position.
+/// One row of a convolution for every sequence: see the host's; times gate, plus skip, unless they are absent. Up to eight taps
+/// cost the same at every position.
 template <class S>
 void convolution_step(Context<Cuda>& context, const Step& at, Rows<const float> taps, Rows<const float> bias, Rows<float> history,
-                      Rows<const S> u, Rows<S> y) {
+                      Rows<const S> u, Rows<S> y, Rows<const S> gate = {}, Rows<const S> skip = {}) {
   if (u.empty()) return;
   const dim3 grid(static_cast<unsigned>(u.rows), static_cast<unsigned>(ceil_div(u.width, 32)));
   const dim3 block(32, taps.rows <= 8 ? 1 : 32);
-  cuda::convolution_step_kernel<S>
-      <<<grid, block, 0, context.stream()>>>(cuda::StepPosition(at), taps, bias, history, history.rows / u.rows, u, y);
-  COYOTE_CUDA_CHECK_LAUNCH("convolution_step");
+  cuda::launch_following(context, &cuda::convolution_step_kernel<S>, "launch of convolution_step", grid, block, 0,
+                         cuda::StepPosition(at), taps, bias, history, history.rows / u.rows, u, gate, skip, y);
 }
 
 /// y += bias, of which the step's row is the only one or the one of its position. No bias: nothing.

@@ -3,6 +3,7 @@
 
 #include "coyote/operations/cuda/narrow_gradients.cuh"
 #include "coyote/operations/cuda/product.cuh"
+#include "coyote/operations/cuda/row_product.cuh"
 
 namespace coyote::inline v0 {
 namespace cuda {
@@ -90,8 +91,8 @@ class RoundedParameters<S, Cuda> {
 
 /// y[i, :] = x[i, :] weight + bias (+ skip[i, :], unless absent). weight [in, out] in float; bias 0, 1 or at least `length` rows.
 /// bf16 activations multiply by the weights rounded to bf16; sums are in float, and float products are exact ones (no TF32).
-/// 2 rows in out flop; bytes: x, y and the weights. bf16 maps of up to 128 channels, or three times 64 outputs, by a kernel of
-/// our own, others by cuBLASLt, except for very narrow or oddly placed matrices.
+/// 2 rows in out flop; bytes: x, y and the weights. Up to 8 rows, and bf16 maps of up to 128 channels or three times 64 outputs, by
+/// kernels of our own, others by cuBLASLt, except for very narrow or oddly placed matrices.
 template <class S>
 void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const float> bias,
             Rows<S> y, Rows<const S> skip = {}) {
@@ -101,8 +102,8 @@ void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<co
   const bool per_channel = bias.rows == 1;
   const Rows<const S> w = in_type<S>(context, weight);
   const S* row = per_channel ? in_type<S>(context, bias).data : nullptr;
-  bool done = false;
-  if constexpr (std::is_same_v<S, bf16>) done = narrow_product(context, x, w, row, skip, y);
+  bool done = row_product<S, S>(context, x, Operand<S>::of(w), per_channel ? bias.data : nullptr, skip, y);
+  if constexpr (std::is_same_v<S, bf16>) done = done || narrow_product(context, x, w, row, skip, y);
   if (!done && suits_blas(Operand<S>::of(x), Operand<S>::of(w), y, x.width) && is_aligned(skip.data, skip.stride)) {
     done = blas_product<S, S>(context, Operand<S>::of(x), Operand<S>::of(w), row, y, x.width, skip);
   }

@@ -12,6 +12,7 @@ template <class S>
 __global__ void __launch_bounds__(row_threads)
     wkv_step_kernel(Rows<float> state, Rows<const float> decay, Rows<const float> bonus, Rows<const S> k, Rows<const S> v,
                     Rows<S> y) {
+  follow();
   const Index c = Index{blockIdx.y} * blockDim.x + threadIdx.x, s = Index{blockIdx.x} * blockDim.y + threadIdx.y, width = y.width;
   if (c >= width || s >= y.rows) return;
   WkvSums sums{state(s, c), state(s, width + c), state(s, 2 * width + c)};
@@ -31,36 +32,39 @@ inline Index wkv_checkpoints(const Context<Cuda>&, const Batch& batch) {
   return batch.rows() / cuda::wkv_checkpoint_rows + batch.sequences;
 }
 
-/// See the Reference's wkv. Every row is read once. Floor: k, v and y once; about 25 instructions a number.
+/// See the Reference's wkv. Every row is read once. Floor: k, v and y once; about 30 instructions a number.
 template <class S>
 void wkv(Context<Cuda>& context, const Batch& batch, Rows<const float> decay, Rows<const float> bonus, Rows<const S> k,
          Rows<const S> v, Rows<S> y, Rows<float> checkpoints) {
   if (y.empty()) return;
-  const auto launch = [&](auto tile, auto bytes) {
-    using Tile = decltype(tile);
-    const Index groups = ceil_div(y.width, Tile::lanes * Tile::N);
-    const cuda::WkvBlock block = cuda::wkv_block(context, batch, groups, Tile::warp_rows, 2);
+  constexpr int rows = 16, channels = 4 / static_cast<int>(sizeof(S));
+  const auto launch = [&](auto n, auto bytes, auto clustered, const cuda::WkvBlock& block) {
+    using Tile = cuda::WkvTile<n(), rows>;
     const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, checkpoints};
     cuda::launch_clusters(
-        context, block.cluster, static_cast<unsigned>(batch.sequences * groups * block.cluster), 32 * block.warps,
-        block.warps * cuda::WkvStages<Tile, S, bytes()>::warp_bytes,
-        block.cluster > 1 ? cuda::wkv_kernel<Tile, bytes(), true, S> : cuda::wkv_kernel<Tile, bytes(), false, S>, problem, block,
-        y);
+        context, block.cluster, static_cast<unsigned>(batch.sequences * ceil_div(y.width, 32 * n()) * block.cluster),
+        32 * block.warps,
+        block.warps * cuda::WkvStages<Tile, S, bytes()>::warp_bytes + cuda::WkvExchange<n(), clustered()>::bytes(block),
+        cuda::wkv_kernel<Tile, bytes(), clustered(), S>, problem, block, y);
   };
-  // Half as many channels a warp where whole ones do not fill the device.
-  constexpr int channels = 4 / static_cast<int>(sizeof(S));
-  const bool few = batch.sequences * ceil_div(y.width, 32 * channels) < context.limits().multiprocessors;
-  const auto launch_packs = [&](auto n, auto bytes) {
-    few ? launch(cuda::WkvTile<n(), 16, 16>{}, bytes) : launch(cuda::WkvTile<n(), 16, 32>{}, bytes);
+  // Clusters have one channel a thread, so that there are twice as many blocks.
+  const auto with_channels = [&](auto n, auto bytes) {
+    const cuda::WkvBlock cluster = cuda::wkv_cluster(context, batch, ceil_div(y.width, 32), rows);
+    if (cluster.cluster > 1) {
+      constexpr int piece = bytes() == 16 ? 16 : static_cast<int>(sizeof(S));
+      launch(std::integral_constant<int, 1>{}, std::integral_constant<int, piece>{}, std::true_type{}, cluster);
+    } else {
+      launch(n, bytes, std::false_type{}, cuda::wkv_block(context, batch, ceil_div(y.width, 32 * n()), rows));
+    }
   };
   cuda::with_packs<S>(
       y.width,
       [&](auto all) {
         if constexpr (all() > 1) {
-          launch_packs(std::integral_constant<int, channels>{}, std::integral_constant<int, 16>{});
+          with_channels(std::integral_constant<int, channels>{}, std::integral_constant<int, 16>{});
         } else {
           cuda::with_packs_of<S, 4>(
-              y.width, [&](auto n) { launch_packs(n, std::integral_constant<int, n() * sizeof(S)>{}); }, k, v, y);
+              y.width, [&](auto n) { with_channels(n, std::integral_constant<int, n() * sizeof(S)>{}); }, k, v, y);
         }
       },
       k, v, y);
@@ -75,13 +79,17 @@ void wkv_backward(Context<Cuda>& context, const Batch& batch, Rows<const float> 
   const auto frame = context.frame();
   const Rows<float> states(const_cast<float*>(checkpoints.data), checkpoints.rows, checkpoints.width, checkpoints.stride);
   const Index width = dy.width, groups = ceil_div(width, 32);
-  const cuda::WkvBlock block = cuda::wkv_block(context, batch, groups, cuda::wkv_slice, 2);
+  const cuda::WkvBlock block = cuda::wkv_backward_block(context, batch, groups);
   const Rows<float> partial =
       ddecay.rows > 0 || dbonus.rows > 0 ? context.make<float>(batch.sequences * block.cluster, 2 * width) : Rows<float>();
   const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, states};
-  cuda::launch_clusters(context, block.cluster, static_cast<unsigned>(batch.sequences * groups * block.cluster), 32 * block.warps,
-                        0, block.cluster > 1 ? cuda::wkv_backward_kernel<1, true, S> : cuda::wkv_backward_kernel<1, false, S>,
-                        problem, block, cuda::WkvGradients<S>{dy, dk, dv, partial});
+  const auto start = [&](auto clustered) {
+    cuda::launch_clusters(context, block.cluster, static_cast<unsigned>(batch.sequences * groups * block.cluster),
+                          32 * block.warps, cuda::WkvExchange<1, clustered()>::bytes(block),
+                          cuda::wkv_backward_kernel<1, clustered(), S>, problem, block,
+                          cuda::WkvGradients<S>{dy, dk, dv, partial});
+  };
+  block.cluster > 1 ? start(std::true_type{}) : start(std::false_type{});
   if (ddecay.rows > 0) {
     cuda::add_column_sums(context, partial, ddecay, dbonus);
   } else if (dbonus.rows > 0) {
@@ -94,9 +102,8 @@ template <class S>
 void wkv_step(Context<Cuda>& context, Rows<float> state, Rows<const float> decay, Rows<const float> bonus, Rows<const S> k,
               Rows<const S> v, Rows<S> y) {
   if (y.empty()) return;
-  cuda::wkv_step_kernel<S>
-      <<<cuda::row_grid(y.rows, y.width), cuda::row_block(y.width), 0, context.stream()>>>(state, decay, bonus, k, v, y);
-  COYOTE_CUDA_CHECK_LAUNCH("wkv_step");
+  cuda::launch_following(context, &cuda::wkv_step_kernel<S>, "launch of wkv_step", cuda::row_grid(y.rows, y.width),
+                         cuda::row_block(y.width), 0, state, decay, bonus, k, v, y);
 }
 
 }  // namespace coyote::inline v0

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "coyote/operations/cuda/wkv_sums.cuh"
+#include "coyote/operations/cuda/wkv_exchange.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 
 // Walks over the chunks from the last to the first. It begins every chunk from the sums that forward left as a checkpoint, makes
 // the states of its rows again, and does for the adjoint recurrence what forward does for its own.
 
-inline constexpr int wkv_slice = 8;
-static_assert(wkv_slice * wkv_warps == wkv_checkpoint_rows);
-template <int N>
-using WkvBackwardTile = WkvTile<N, wkv_slice, 32>;
+inline constexpr int wkv_slice = 8, wkv_backward_warps = wkv_checkpoint_rows / wkv_slice;
 
 /// The sums of a slice that begins with nothing, from the exponents and the terms of its rows; row i's count 2^(-steps(i) decay).
 /// All loops are unrolled, so that the decays are constants of a thread.
@@ -37,19 +34,20 @@ struct WkvGradients {
 };
 
 template <int N, bool Clustered, class S>
-__global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
+__global__ void __launch_bounds__(32 * wkv_backward_warps, N == 1 ? 2 : 1)
     wkv_backward_kernel(WkvProblem<S> problem, WkvBlock block, WkvGradients<S> gradients) {
-  __shared__ WkvExchange<WkvBackwardTile<N>, Clustered> shared;
-  __shared__ SharedWkvSums<WkvBackwardTile<N>> states[2][wkv_warps];
+  extern __shared__ uint4 wkv_memory[];
+  auto& shared = *reinterpret_cast<WkvExchange<N, Clustered>*>(wkv_memory);
+  __shared__ SharedWkvSums<N> states[2][wkv_backward_warps];
   const Index width = problem.k.width;
-  const WkvPlace<WkvBackwardTile<N>, S> at(problem, block, width);
+  const WkvPlace<WkvTile<N, wkv_slice>, S> at(problem, block, width);
   float decay[N], bonus[N], sum_decay[N] = {}, sum_bonus[N] = {};
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     decay[i] = at.inside ? problem.decay_of(at.column + i) : 0.0f;
     bonus[i] = at.inside ? wkv_log2_e * problem.bonus(0, at.column + i) : 0.0f;
   }
-  RawPack<N, S> k[wkv_slice], v[wkv_slice], dy[wkv_slice];
+  RawPack<N, S> k[wkv_slice] = {}, v[wkv_slice] = {}, dy[wkv_slice] = {};
   const auto read = [&](int j, std::int32_t row) {
     if (!at.inside || row < 0 || row >= at.size) return;
     k[j] = load_raw<N>(problem.k.row(at.begin + row) + at.column);
@@ -63,7 +61,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
 #pragma unroll
     for (int i = 0; i < N; ++i) begin[i] = {from[i], from[width + i], from[2 * width + i]};
   };
-  shared.begin((at.steps - 1) % 2);
+  shared.begin();
   read_checkpoint(at.steps - 1);
 #pragma unroll
   for (int j = wkv_slice - 1; j >= 0; --j) read(j, at.first(block, at.steps - 1) + j);
@@ -84,11 +82,20 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
             s.second += weight;
           });
     }
+    // Joined at the exponent that the chunk begins with, linearly where all slices are near it.
+    bool near = true;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      if (begin[i].highest <= 0.5f * wkv_empty) begin[i].highest = 0;
+      near = shift_to(sums[i], begin[i].highest) && near;
+    }
     states[parity][at.warp].put(sums);
-    __syncthreads();
+    near = !__syncthreads_or(!near);
 #pragma unroll
     for (int i = 0; i < N; ++i) sums[i] = begin[i];
-    join_sums<false, wkv_warps>(sums, states[parity], at.warp - 1, at.warp, wkv_slice, decay);
+    join_sums<false, wkv_backward_warps>(sums, states[parity], at.warp - 1, at.warp, wkv_slice, decay, near);
+#pragma unroll
+    for (int i = 0; i < N; ++i) sums[i] = normalised(sums[i]);
     // The states before the rows, and of their outputs what the adjoint needs: -shift, dy / denominator, value.
     WkvSums before[wkv_slice][N];
     float exponent[wkv_slice][N], g[wkv_slice][N], value[wkv_slice][N];
@@ -119,7 +126,9 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
             s.second = fmaf(-weight * g[j][i], value[j][i], s.second);
           });
     }
-    exchange_sums<Clustered, true>(shared, parity, block, at.rank, decay, slice, adjoint);
+    exchange_sums<wkv_slice, Clustered, true>(shared, at.steps - 1 - step, block, at.rank, decay, slice, adjoint);
+#pragma unroll
+    for (int i = 0; i < N; ++i) adjoint[i] = normalised(adjoint[i]);
     read_checkpoint(step - 1);
 #pragma unroll
     for (int j = wkv_slice - 1; j >= 0; --j) {
@@ -169,6 +178,16 @@ __global__ void __launch_bounds__(32 * wkv_warps, N == 1 ? 2 : 1)
     to[i] = mine[i].first;
     to[width + i] = mine[i].second;
   }
+}
+
+/// How many warps share a chunk, and how many blocks a sequence: as many as find room at once, two on a multiprocessor, so that
+/// no block waits for another wave.
+inline WkvBlock wkv_backward_block(const Context<Cuda>& context, const Batch& batch, Index groups) {
+  const auto warps = static_cast<int>(std::min<Index>(wkv_backward_warps, ceil_div(batch.length, wkv_slice)));
+  if (context.limits().major < 9) return {warps, 1};
+  const Index room = 2 * context.limits().multiprocessors / (batch.sequences * groups);
+  const Index most = std::min<Index>(most_wkv_cluster, batch.length / (2 * wkv_checkpoint_rows));
+  return {warps, static_cast<int>(std::clamp<Index>(room, 1, std::max<Index>(most, 1)))};
 }
 
 }  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES

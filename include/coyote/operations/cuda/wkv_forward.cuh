@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/operations/cuda/wkv_exchange.cuh"
 #include "coyote/operations/cuda/wkv_stages.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
@@ -111,13 +112,15 @@ struct WkvSlice {
 };
 
 template <class Tile, int Piece, bool Clustered, class S>
-__global__ void __launch_bounds__(32 * wkv_warps, 2) wkv_kernel(WkvProblem<S> problem, WkvBlock block, Rows<S> y) {
+__global__ void __launch_bounds__(32 * most_wkv_warps, 1) wkv_kernel(WkvProblem<S> problem, WkvBlock block, Rows<S> y) {
   constexpr int N = Tile::N, R = Tile::rows;
+  using Stages = WkvStages<Tile, S, Piece>;
   extern __shared__ uint4 wkv_memory[];
-  __shared__ WkvExchange<Tile, Clustered> shared;
-  shared.begin(0);
+  auto* memory = reinterpret_cast<unsigned char*>(wkv_memory);
+  auto& shared = *reinterpret_cast<WkvExchange<N, Clustered>*>(memory + block.warps * Stages::warp_bytes);
+  shared.begin();
   const WkvPlace<Tile, S> at(problem, block, y.width);
-  const WkvStages<Tile, S, Piece> stages(reinterpret_cast<unsigned char*>(wkv_memory), at.block_column, y.width);
+  const Stages stages(memory, at.block_column, y.width);
   float decay[N] = {}, bonus[N] = {};
 #pragma unroll
   for (int i = 0; i < N; ++i) {
@@ -126,8 +129,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, 2) wkv_kernel(WkvProblem<S> pr
     bonus[i] = wkv_log2_e * problem.bonus(0, at.column + i);
   }
   const auto copy = [&](int step) {
-    const std::int32_t first = at.chunk(block, step) + at.warp * Tile::warp_rows;
-    if (step < at.steps) stages.copy(step % wkv_stages, problem, at.begin, first, at.size);
+    if (step < at.steps) stages.copy(step % wkv_stages, problem, at.begin, at.first(block, step), at.size);
     stages.commit();
   };
 #pragma unroll
@@ -147,7 +149,7 @@ __global__ void __launch_bounds__(32 * wkv_warps, 2) wkv_kernel(WkvProblem<S> pr
     }
     __syncwarp();
     copy(step + wkv_stages);
-    exchange_sums<Clustered, false>(shared, step % 2, block, at.rank, decay, sums, before);
+    exchange_sums<R, Clustered, false>(shared, step, block, at.rank, decay, sums, before);
     if (!at.inside || first >= at.size) continue;
     if (problem.checkpoints.rows > 0 && first % wkv_checkpoint_rows == 0) {
       float* to = problem.checkpoints.row(problem.checkpoint(at.sequence, first)) + at.column;
@@ -161,15 +163,35 @@ __global__ void __launch_bounds__(32 * wkv_warps, 2) wkv_kernel(WkvProblem<S> pr
 #pragma unroll
     for (int i = 0; i < N; ++i) slice[i].finish(decay[i], before[i]);
     S* to = y.row(at.begin + first) + at.column;
-    const bool whole = first + R <= at.size;
+    const auto write = [&](auto is_there) {
 #pragma unroll
-    for (int j = 0; j < R; ++j) {
-      if (whole || first + j < at.size) {
-        store<N>(to, make_pack<N>([&](int i) { return slice[i].numerator[j]; }));
+      for (int j = 0; j < R; ++j) {
+        if (is_there(j)) store<N>(to, make_pack<N>([&](int i) { return slice[i].numerator[j]; }));
+        to += y.stride;
       }
-      to += y.stride;
+    };
+    if (first + R <= at.size) {
+      write([](int) { return true; });
+    } else {
+      write([&](int j) { return first + j < at.size; });
     }
   }
+}
+
+/// How many warps share a chunk: up to 16 where two blocks or less come to a multiprocessor, and no more than leave two steps, of
+/// which one is copied while the other is worked on.
+inline WkvBlock wkv_block(const Context<Cuda>& context, const Batch& batch, Index groups, int rows) {
+  const bool few = batch.sequences * groups <= Index{2} * context.limits().multiprocessors;
+  return {static_cast<int>(std::clamp<Index>(batch.length / (2 * rows), 1, few ? most_wkv_warps : most_wkv_warps / 2)), 1};
+}
+/// Where that leaves half of the multiprocessors without a block: as many blocks a sequence as find room at once, two on a
+/// multiprocessor. One of them if nothing is to be gained.
+inline WkvBlock wkv_cluster(const Context<Cuda>& context, const Batch& batch, Index groups, int rows) {
+  constexpr int warps = most_wkv_warps / 2;
+  const Index blocks = batch.sequences * groups, room = Index{2} * context.limits().multiprocessors;
+  if (context.limits().major < 9 || 2 * blocks > room) return {warps, 1};
+  return {warps, static_cast<int>(
+                     std::clamp<Index>(batch.length / (2 * warps * rows), 1, std::min<Index>(most_wkv_cluster, room / blocks)))};
 }
 
 }  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES

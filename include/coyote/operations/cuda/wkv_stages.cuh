@@ -22,15 +22,14 @@ __device__ void copy_piece(void* to, const void* from) {
 
 inline constexpr int wkv_stages = 2;
 
-/// The keys and values of a warp's slices on their way through shared memory, one step ahead: registers hold sums alone. Lanes
+/// The keys and values of a warp's slice on their way through shared memory, one step ahead: registers hold sums alone. Lanes
 /// copy pieces of Piece bytes of neighbouring rows, so that a step takes a few instructions; every warp reads what it copied
 /// itself.
 template <class Tile, class S, int Piece>
 struct WkvStages {
-  static constexpr int row_bytes = Tile::lanes * Tile::N * static_cast<int>(sizeof(S));
+  static constexpr int row_bytes = 32 * Tile::N * static_cast<int>(sizeof(S));
   static constexpr int pieces = row_bytes / Piece, rows_at_once = 32 / pieces, elements = Piece / static_cast<int>(sizeof(S));
-  static constexpr int apart = 64;  // bytes between a warp's slices, so that they meet in no bank
-  static constexpr int matrix_bytes = Tile::warp_rows * row_bytes + (Tile::slices - 1) * apart;
+  static constexpr int matrix_bytes = Tile::rows * row_bytes;
   static constexpr int warp_bytes = 2 * wkv_stages * matrix_bytes;
   using Pieces = RawPack<elements, S>;
 
@@ -43,19 +42,19 @@ struct WkvStages {
         column(block_column + static_cast<int>(threadIdx.x) % pieces * elements),
         inside(column < width) {}
 
-  /// Where row i of the warp lies; matrix 0: keys, 1: values.
+  /// Where row i of the slice lies; matrix 0: keys, 1: values.
   __device__ unsigned char* row(int stage, int matrix, int i) const {
-    return memory + (2 * stage + matrix) * matrix_bytes + i * row_bytes + i / Tile::rows * apart;
+    return memory + (2 * stage + matrix) * matrix_bytes + i * row_bytes;
   }
 
-  /// Begins to copy the warp's rows from `first` on, those behind the sequence's end as keys of minus infinity.
+  /// Begins to copy the slice's rows from `first` on, those behind the sequence's end as keys of minus infinity.
   __device__ void copy(int stage, const WkvProblem<S>& problem, std::int64_t begin, std::int32_t first, std::int32_t size) const {
     const int lane = static_cast<int>(threadIdx.x) % 32, above = lane / pieces, offset = lane % pieces * Piece;
     const std::int32_t own = first + above;
     const S *k = problem.k.row(begin + own) + column, *v = problem.v.row(begin + own) + column;
-    const bool whole = inside && first + Tile::warp_rows <= size;
+    const bool whole = inside && first + Tile::rows <= size;
 #pragma unroll
-    for (int i = 0; i < Tile::warp_rows; i += rows_at_once) {
+    for (int i = 0; i < Tile::rows; i += rows_at_once) {
       unsigned char *keys = row(stage, 0, i) + above * row_bytes + offset,
                     *values = row(stage, 1, i) + above * row_bytes + offset;
       if (whole || (inside && own + i < size)) {
@@ -79,12 +78,10 @@ struct WkvStages {
     __syncwarp();
   }
 
-  /// One number of the thread's own slice.
+  /// One number of the thread's channels.
   __device__ float element(int stage, int matrix, int j, int i) const {
-    const int slice = static_cast<int>(threadIdx.x) % 32 / Tile::lanes, lane = static_cast<int>(threadIdx.x) % Tile::lanes;
-    const auto* from =
-        reinterpret_cast<const S*>(row(stage, matrix, 0) + slice * (Tile::rows * row_bytes + apart) + j * row_bytes);
-    return load_raw<Tile::N>(from + lane * Tile::N).at(i);
+    const auto* from = reinterpret_cast<const S*>(row(stage, matrix, j)) + static_cast<int>(threadIdx.x) % 32 * Tile::N;
+    return load_raw<Tile::N>(from).at(i);
   }
 };
 
