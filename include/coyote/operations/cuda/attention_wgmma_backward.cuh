@@ -260,6 +260,16 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
     for (std::int32_t n = first_tile; n <= last_tile; ++n) {
       const int turn = n - first_tile, stage = turn % stages;
       const auto parity = static_cast<std::uint32_t>(turn / stages % 2);
+      // Of each lane's rows lane and lane + 32: which of the warp's keys are kept.
+      std::uint32_t kept_keys = 0;
+      static_assert(rows == 64);
+      if (p.dropout.active()) {
+        const auto keeps = [&](int r) {
+          return sixteen_keeps<32>(p.dropout, step, static_cast<std::uint64_t>((task.begin + n * rows + r) * p.heads + task.head),
+                                   static_cast<std::uint64_t>(task.begin + key - lane / 4));
+        };
+        kept_keys = keeps(lane) | keeps(lane + 32) << 16;
+      }
       wait_barrier(barrier(stage, full_queries), parity);
       wait_barrier(barrier(stage, full_errors), parity);
       if (n * rows + rows > task.size) {
@@ -273,16 +283,6 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
       begin_products();
       multiply_transposed(dp, values, own, tile(stage, 1));
       commit_products();
-      // Of each lane's rows lane and lane + 32: which of the warp's keys are kept.
-      std::uint32_t kept_keys = 0;
-      static_assert(rows == 64);
-      if (p.dropout.active()) {
-        const auto keeps = [&](int r) {
-          return sixteen_keeps<32>(p.dropout, step, static_cast<std::uint64_t>((task.begin + n * rows + r) * p.heads + task.head),
-                                   static_cast<std::uint64_t>(task.begin + key - lane / 4));
-        };
-        kept_keys = keeps(lane) | keeps(lane + 32) << 16;
-      }
       wait_products<1>();
       pin(s);
       if (turn > 0 && lane == 0) arrive(barrier((turn - 1) % stages, empty));
