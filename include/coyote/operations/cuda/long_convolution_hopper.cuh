@@ -35,6 +35,17 @@ __host__ __device__ constexpr int core_bytes(int padded) {
   return (padded / 8 + zero_matrices<N, Adjoint>)*128;
 }
 
+/// wait_barrier as a loop that the compiler sees: around these accumulators it takes 6 registers less, and nothing spills.
+__device__ inline void wait_in_loop(unsigned barrier, unsigned parity) {
+  unsigned done = 0;
+  while (done == 0) {
+    asm volatile("{\n.reg .pred p;\nmbarrier.try_wait.parity.shared::cta.b64 p, [%1], %2;\nselp.b32 %0, 1, 0, p;\n}"
+                 : "=r"(done)
+                 : "r"(barrier), "r"(parity)
+                 : "memory");
+  }
+}
+
 #define COYOTE_NAMES_16(a0, a1, a2, a3, a4, a5, a6, a7, a8, a9, a10, a11, a12, a13, a14, a15)                             \
   "%" #a0 ", %" #a1 ", %" #a2 ", %" #a3 ", %" #a4 ", %" #a5 ", %" #a6 ", %" #a7 ", %" #a8 ", %" #a9 ", %" #a10 ", %" #a11 \
   ", %" #a12 ", %" #a13 ", %" #a14 ", %" #a15
@@ -152,7 +163,7 @@ __global__ void __launch_bounds__(group_threads, Blocks)
     int turn = 0;
     for (int job = static_cast<int>(blockIdx.x); job < jobs; job += static_cast<int>(gridDim.x), ++turn) {
       const int buffer = turn % Filters;
-      if (turn >= Filters) wait_barrier(filter_empty + 8 * buffer, (turn / Filters - 1) & 1);
+      if (turn >= Filters) wait_in_loop(filter_empty + 8 * buffer, (turn / Filters - 1) & 1);
       build_core_matrices<N, Adjoint>(filters + buffer * filter_bytes, taps.data + job / tiles * taps.channel_pitch, taps.count,
                                       padded, thread - 288);
       fence_async();
@@ -167,7 +178,7 @@ __global__ void __launch_bounds__(group_threads, Blocks)
       for (int pair = pairs - 1; pair >= 0; --pair) {
         for (int k = 0; k < 2 * diagonal_slots * (pair + 1); ++k, ++turn) {
           const int slot = turn % Slots;
-          if (turn >= Slots) wait_barrier(empty + 8 * slot, (turn / Slots - 1) & 1);
+          if (turn >= Slots) wait_in_loop(empty + 8 * slot, (turn / Slots - 1) & 1);
           arrive_and_expect(full + 8 * slot, slot_bytes);
           const int column = (Adjoint ? all_slots - 1 - k : k) * slot_columns;
 #pragma unroll
@@ -187,7 +198,7 @@ __global__ void __launch_bounds__(group_threads, Blocks)
   int turn = 0, filter_turn = 0, pair_turn = 0;
   for (int job = static_cast<int>(blockIdx.x); job < jobs; job += static_cast<int>(gridDim.x), ++filter_turn) {
     const int buffer = filter_turn % Filters;
-    wait_barrier(filter_full + 8 * buffer, (filter_turn / Filters) & 1);
+    wait_in_loop(filter_full + 8 * buffer, (filter_turn / Filters) & 1);
     const unsigned filter = shared_address(filters + buffer * filter_bytes);
     const int channel = job / tiles, s0 = job % tiles * group_sequences;
     for (int pair = pairs - 1; pair >= 0; --pair, ++pair_turn) {
@@ -204,7 +215,7 @@ __global__ void __launch_bounds__(group_threads, Blocks)
       for (int i = 0; i < N / 2; ++i) sums[i] = 0;
       int previous = -1;
       const auto begin_slot = [&](int slot) {
-        wait_barrier(full + 8 * slot, (turn / Slots) & 1);
+        wait_in_loop(full + 8 * slot, (turn / Slots) & 1);
         begin_products();
         return left_shape | ((ring + slot * slot_bytes) & 0x3FFFFu) >> 4;
       };
@@ -257,7 +268,7 @@ __global__ void __launch_bounds__(group_threads, Blocks)
       }
       for (int k = before + diagonal_slots; k < slots; ++k, ++turn) {  // the other warpgroup's alone
         const int slot = turn % Slots;
-        wait_barrier(full + 8 * slot, (turn / Slots) & 1);
+        wait_in_loop(full + 8 * slot, (turn / Slots) & 1);
         if (leader) arrive(empty + 8 * slot);
       }
 
