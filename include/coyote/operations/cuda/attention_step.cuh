@@ -4,6 +4,7 @@
 #include "coyote/core/cuda/resident.cuh"
 #include "coyote/operations/attention_state.hpp"
 #include "coyote/operations/cuda/attention_walk.cuh"
+#include "coyote/operations/cuda/following.cuh"
 
 namespace coyote::inline v0 {
 namespace cuda {
