@@ -89,7 +89,7 @@ def training(programs):
             times = [float(x) for x in found.groups()[2:]]
             peers["attention", int(found[1]), int(found[2])] = times[0], times[2]
             peers["coyote", int(found[1]), int(found[2])] = times[1], times[3]
-    for line in lines_of([programs / "cuda_training_step"]):
+    for line in lines_of([programs / "cuda_training_step_attention"]) + lines_of([programs / "cuda_training_step_coyote"]):
         found = re.match(rf"training_step (\w+) L=(\d+),B=\d+,D=(\d+) {number} ms; device memory {number} MB", line)
         if found and (key := (found[1], int(found[2]), int(found[3]))) in peers:
             work = f"training step, {found[1]}, L = {found[2]}, D = {found[3]}"

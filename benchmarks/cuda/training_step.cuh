@@ -1,30 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
-// One training step of MQAR models on a GPU, over the lengths and widths of the public experiment: forward, backward and
-// update, captured as one graph. benchmarks/peers/torch_mqar.py times the same models in PyTorch.
-// Usage: training_step [attention|coyote|hybrid] [width]        (all when none is named)
+#pragma once
 
 #include <algorithm>
 #include <chrono>
 #include <coyote/cuda.hpp>
 #include <cstdio>
 #include <cstdlib>
-#include <string>
 
-namespace {
+/// One training step of MQAR models on a GPU, over the lengths and widths of the public experiment: forward, backward and
+/// update, captured as one graph. benchmarks/peers/torch_mqar.py times the same models in PyTorch. Each model is a program of its
+/// own: training_step_MODEL [WIDTH] (all widths when none is named).
+namespace coyote_benchmark {
 
 using namespace coyote;
-
-// The models of the peer: its coyote adds each mixer's own input, like the public experiment's.
-using AttentionModel = Chain<Block<Attention<>>, Block<Attention<>>>;
-using Short = Block<Residual<Coyote<ShortConv<3>>>>;
-using Long = Block<Residual<Coyote<Sum<LongConv<ImplicitFilter, Causal, NoBias>, Identity>>>>;
-using CoyoteModel = Chain<Short, Long>;
-using HybridModel = Chain<Short, Block<Attention<Heads<1>, RepeatedBigrams<4>>>>;
 
 struct Size {
   Index length, batch, pairs;
 };
-constexpr Size grid[] = {{64, 512, 4}, {128, 512, 8}, {256, 256, 16}, {512, 128, 64}};
+inline constexpr Size grid[] = {{64, 512, 4}, {128, 512, 8}, {256, 256, 16}, {512, 128, 64}};
 
 template <class M, class Positions>
 void time_steps(const char* name, Index width, const typename M::Options& layers) {
@@ -54,21 +47,14 @@ void time_steps(const char* name, Index width, const typename M::Options& layers
   }
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-  const std::string which = argc > 1 ? argv[1] : "";
-  const Index only = argc > 2 ? std::atoi(argv[2]) : 0;
+/// Calls time_all(width) for the width that the command line names, or for all.
+template <class F>
+int for_widths(int argc, char** argv, F&& time_all) {
+  const Index only = argc > 1 ? std::atoi(argv[1]) : 0;
   for (const Index width : {64, 128, 256, 512}) {
-    if (only != 0 && width != only) continue;
-    if (which.empty() || which == "attention") {
-      Attention<>::Options each;
-      each.dropout = 0.1;
-      AttentionModel::Options options;
-      std::get<0>(options.parts).mixer = std::get<1>(options.parts).mixer = each;
-      time_steps<AttentionModel, Learned>("attention", width, options);
-    }
-    if (which.empty() || which == "coyote") time_steps<CoyoteModel, NoPositions>("coyote", width, {});
-    if (which.empty() || which == "hybrid") time_steps<HybridModel, NoPositions>("hybrid", width, {});
+    if (only == 0 || width == only) time_all(width);
   }
+  return 0;
 }
+
+}  // namespace coyote_benchmark
