@@ -86,6 +86,7 @@ TEST_CASE("more memory than the card has: the error says so, and the context is 
 }
 
 __global__ void uses_shared_memory(float* to) {
+  cuda::follow();
   extern __shared__ float shared[];
   shared[threadIdx.x] = 1;
   if (to != nullptr) *to = shared[0];
@@ -93,9 +94,9 @@ __global__ void uses_shared_memory(float* to) {
 
 TEST_CASE("a launch that fails names its kernel and leaves nothing behind") {
   Context<Cuda> context;
-  const int bytes = context.limits().shared_memory + 1024;
+  const auto bytes = static_cast<std::size_t>(context.limits().shared_memory) + 1024;
   Error error = thrown_by([&] {
-    cuda::launch_following(uses_shared_memory, "launch of uses_shared_memory", dim3(1), 32, bytes, context.stream(),
+    cuda::launch_following(context, uses_shared_memory, "launch of uses_shared_memory", 1, 32, bytes,
                            static_cast<float*>(nullptr));
   });
   CHECK(says(error.where(), "launch of uses_shared_memory"));
