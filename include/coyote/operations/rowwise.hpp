@@ -2,6 +2,7 @@
 #pragma once
 
 #include "coyote/core/context.hpp"
+#include "coyote/core/scalar.hpp"
 
 namespace coyote::inline v0 {
 
