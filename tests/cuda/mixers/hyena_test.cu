@@ -13,8 +13,6 @@ using namespace coyote::test;
 TEST_CASE("Hyena on Cuda") {
   require_gpu();
   holds_on_cuda<Hyena<2, FreeFilter>>();
-  // Of one channel, nearly all of the gradient is that of one weight, a sum of which in bf16 little is left.
-  holds_on_cuda<HyenaPublic<2, ImplicitFilterWith<Sine, DecayWindow, FixedPositions, NoBias>>>({.widths = {3, 40}});
 }
 
 }  // namespace
