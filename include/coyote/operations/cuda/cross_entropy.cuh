@@ -241,12 +241,11 @@ void product_cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<co
 /// logits = hidden embedding^T in float. hidden [n, D], embedding [V, D], logits [n, V].
 template <class S>
 void head_logits(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> embedding, Rows<float> logits) {
-  using namespace cuda;
   if (logits.empty()) return;
   const auto frame = context.frame();
-  const auto table = Operand<S>::transposed(in_type<S>(context, embedding));
-  if (row_product<S, float>(context, hidden, table, nullptr, {}, logits)) return;
-  product<S, float>(context, Operand<S>::of(hidden), table, logits, hidden.width, false);
+  const auto table = cuda::Operand<S>::transposed(cuda::in_type<S>(context, embedding));
+  if (cuda::row_product<S, float>(context, hidden, table, nullptr, {}, logits)) return;
+  cuda::product<S, float>(context, cuda::Operand<S>::of(hidden), table, logits, hidden.width, false);
 }
 
 /// The mean over rows of the negative log likelihood (nats) of labels[i] under softmax(hidden[i] embedding^T), a number on the
@@ -259,7 +258,6 @@ template <class S>
 cuda::Result cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<const float> embedding,
                            std::span<const Token> labels, std::span<Token> predicted, std::span<double> losses, Rows<S> dhidden,
                            Rows<float> dembedding) {
-  using namespace cuda;
   const Index rows = hidden.rows;
   if (static_cast<Index>(labels.size()) != rows || rows < 1) {
     throw Error("cross entropy", "one label per row and at least one row", words(labels.size(), " labels for ", rows, " rows"));
@@ -267,13 +265,13 @@ cuda::Result cross_entropy(Context<Cuda>& context, Rows<const S> hidden, Rows<co
   const auto frame = context.frame();
   double* const terms = losses.empty() ? context.make<double>(1, rows).data : losses.data();
   Token* const found = predicted.empty() ? nullptr : predicted.data();
-  const Result loss = context.value(Slot::loss);
+  const cuda::Result loss = context.value(cuda::Slot::loss);
   if constexpr (std::is_same_v<S, bf16>) {
-    if (wgmma_cross_entropy(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding, loss.data()))
+    if (cuda::wgmma_cross_entropy(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding, loss.data()))
       return loss;
   }
-  product_cross_entropy<S>(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding);
-  add_parts_kernel<double><<<1, 256, 0, context.stream()>>>(terms, rows, 1 / static_cast<double>(rows), loss.data());
+  cuda::product_cross_entropy<S>(context, hidden, embedding, labels.data(), found, terms, dhidden, dembedding);
+  cuda::add_parts_kernel<double><<<1, 256, 0, context.stream()>>>(terms, rows, 1 / static_cast<double>(rows), loss.data());
   COYOTE_CUDA_CHECK_LAUNCH("add_parts");
   return loss;
 }

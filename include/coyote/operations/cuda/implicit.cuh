@@ -256,14 +256,15 @@ void activate_net_backward(Context<Cuda>& context, Rows<const P> frequency, Rows
 template <class P, class Activation, class MapAt>
 void implicit_net(Context<Cuda>& context, const Net<P, MapAt>& net, Rows<const P> features, Rows<P> before, Rows<P> after,
                   Rows<P> out) {
-  using namespace cuda;
   if (out.empty()) return;
-  const bool done = with_small_net(net, features, [&](const SmallNet& small, auto units) {
+  const bool done = cuda::with_small_net(net, features, [&](const cuda::SmallNet& small, auto units) {
     // As many blocks as run at once: each reads its columns' weights once.
-    const Index columns = ceil_div(out.width, Index{small_net_columns}), groups = ceil_div(out.rows, Index{small_net_rows});
+    const Index columns = ceil_div(out.width, Index{cuda::small_net_columns}),
+                groups = ceil_div(out.rows, Index{cuda::small_net_rows});
     const Index most = std::max<Index>(1, 8 * context.limits().multiprocessors / columns);
     const dim3 grid(static_cast<unsigned>(std::min(groups, most)), static_cast<unsigned>(columns));
-    small_net_kernel<Activation, units()><<<grid, small_net_threads, 0, context.stream()>>>(small, before, after, out);
+    cuda::small_net_kernel<Activation, units()>
+        <<<grid, cuda::small_net_threads, 0, context.stream()>>>(small, before, after, out);
     COYOTE_CUDA_CHECK_LAUNCH("small_net");
   });
   if (!done) coyote::detail::net_by_layers<P, Activation>(context, net, features, before, after, out);
@@ -273,19 +274,19 @@ void implicit_net(Context<Cuda>& context, const Net<P, MapAt>& net, Rows<const P
 template <class P, class Activation, class MapAt>
 void implicit_net_backward(Context<Cuda>& context, const Net<P, MapAt>& net, Rows<const P> features, Rows<const P> before,
                            Rows<const P> after, Rows<const P> dout, Rows<P> dfeatures) {
-  using namespace cuda;
   if (dout.empty()) return;
-  const bool done = with_small_net(net, features, [&](const SmallNet& small, auto units) {
+  const bool done = cuda::with_small_net(net, features, [&](const cuda::SmallNet& small, auto units) {
     const auto frame = context.frame();
     const auto &in = small.hidden, &to = small.output;
-    const Index blocks = std::min<Index>(ceil_div(dout.rows, Index{small_net_rows}), context.limits().multiprocessors);
+    const Index blocks = std::min<Index>(ceil_div(dout.rows, Index{cuda::small_net_rows}), context.limits().multiprocessors);
     const auto size = [](auto... view) { return (... + (view.rows * view.width)); };
-    const PartialSums partial =
+    const cuda::PartialSums partial =
         context.make_partial_sums(blocks, size(to.dweight, to.dbias, in.dweight, in.dbias, net.dfrequency));
-    small_net_backward_kernel<Activation, units()><<<static_cast<unsigned>(blocks), small_net_threads, 0, context.stream()>>>(
-        small, before, after, dout, dfeatures, partial.rows);
+    cuda::small_net_backward_kernel<Activation, units()>
+        <<<static_cast<unsigned>(blocks), cuda::small_net_threads, 0, context.stream()>>>(small, before, after, dout, dfeatures,
+                                                                                          partial.rows);
     COYOTE_CUDA_CHECK_LAUNCH("small_net_backward");
-    add_column_sums(context, partial, to.dweight, to.dbias, in.dweight, in.dbias, net.dfrequency);
+    cuda::add_column_sums(context, partial, to.dweight, to.dbias, in.dweight, in.dbias, net.dfrequency);
   });
   if (!done) coyote::detail::net_by_layers_backward<P, Activation>(context, net, features, before, after, dout, dfeatures);
 }

@@ -91,29 +91,29 @@ class RoundedParameters<S, Cuda> {
 
 /// y[i, :] = x[i, :] weight + bias (+ skip[i, :], unless absent). weight [in, out] in float; bias 0, 1 or at least `length` rows.
 /// bf16 activations multiply by the weights rounded to bf16; sums are in float, and float products are exact ones (no TF32).
-/// 2 rows in out flop; bytes: x, y and the weights. Up to 8 rows, and bf16 maps of up to 128 channels or three times 64 outputs, by
-/// kernels of our own, others by cuBLASLt, except for very narrow or oddly placed matrices.
+/// 2 rows in out flop; bytes: x, y and the weights. Up to 8 rows, and bf16 maps of up to 128 channels or three times 64 outputs,
+/// by kernels of our own, others by cuBLASLt, except for very narrow or oddly placed matrices.
 template <class S>
 void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const float> bias,
             Rows<S> y, Rows<const S> skip = {}) {
-  using namespace cuda;
   if (y.empty()) return;
   const auto frame = context.frame();
   const bool per_channel = bias.rows == 1;
-  const Rows<const S> w = in_type<S>(context, weight);
-  const S* row = per_channel ? in_type<S>(context, bias).data : nullptr;
-  bool done = row_product<S, S>(context, x, Operand<S>::of(w), per_channel ? bias.data : nullptr, skip, y);
-  if constexpr (std::is_same_v<S, bf16>) done = done || narrow_product(context, x, w, row, skip, y);
-  if (!done && suits_blas(Operand<S>::of(x), Operand<S>::of(w), y, x.width) && is_aligned(skip.data, skip.stride)) {
-    done = blas_product<S, S>(context, Operand<S>::of(x), Operand<S>::of(w), row, y, x.width, skip);
+  const Rows<const S> w = cuda::in_type<S>(context, weight);
+  const S* row = per_channel ? cuda::in_type<S>(context, bias).data : nullptr;
+  bool done = cuda::row_product<S, S>(context, x, cuda::Operand<S>::of(w), per_channel ? bias.data : nullptr, skip, y);
+  if constexpr (std::is_same_v<S, bf16>) done = done || cuda::narrow_product(context, x, w, row, skip, y);
+  if (!done && cuda::suits_blas(cuda::Operand<S>::of(x), cuda::Operand<S>::of(w), y, x.width) &&
+      cuda::is_aligned(skip.data, skip.stride)) {
+    done = cuda::blas_product<S, S>(context, cuda::Operand<S>::of(x), cuda::Operand<S>::of(w), row, y, x.width, skip);
   }
   if (!done) {
-    plain_product<S, float, S>(context, Operand<S>::of(x), Operand<float>::of(weight), per_channel ? bias.data : nullptr, y,
-                               x.width, false);
+    cuda::plain_product<S, float, S>(context, cuda::Operand<S>::of(x), cuda::Operand<float>::of(weight),
+                                     per_channel ? bias.data : nullptr, y, x.width, false);
     if (skip.rows > 0) assign<S>(context, skip, y, Write::add);
   }
   if (bias.rows > 1) {
-    map_rows(context, PositionBiasRow{sequences_of(batch), bias}, Write::add, y, bias);
+    cuda::map_rows(context, cuda::PositionBiasRow{cuda::sequences_of(batch), bias}, Write::add, y, bias);
   }
 }
 
@@ -123,32 +123,32 @@ void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<co
 template <class S>
 void linear_backward(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const S> dy,
                      Rows<S> dx, Write write, Rows<float> dweight, Rows<float> dbias) {
-  using namespace cuda;
   if (dy.empty()) return;
   const auto frame = context.frame();
   const bool wants_dx = write != Write::none && dx.rows > 0, adds = write == Write::add;
-  const Rows<const S> w = wants_dx ? in_type<S>(context, weight) : Rows<const S>();
+  const Rows<const S> w = wants_dx ? cuda::in_type<S>(context, weight) : Rows<const S>();
   if constexpr (std::is_same_v<S, bf16>) {
     const bool per_channel = dbias.rows == 1;
-    if (dweight.rows > 0 && narrow_gradients(context, x, w, dy, dx, write, dweight, per_channel ? dbias : Rows<float>())) {
-      if (!per_channel) add_bias_gradient<S>(context, batch, dy, dbias);
+    if (dweight.rows > 0 && cuda::narrow_gradients(context, x, w, dy, dx, write, dweight, per_channel ? dbias : Rows<float>())) {
+      if (!per_channel) cuda::add_bias_gradient<S>(context, batch, dy, dbias);
       return;
     }
   }
   if (wants_dx) {
-    const auto a = Operand<S>::of(dy), b = Operand<S>::transposed(w);
-    if (!suits_blas(a, b, dx, dy.width) ||
-        !blas_product<S, S>(context, a, b, nullptr, dx, dy.width, adds ? Rows<const S>(dx) : Rows<const S>())) {
-      plain_product<S, float, S>(context, a, Operand<float>::transposed(weight), nullptr, dx, dy.width, adds);
+    const auto a = cuda::Operand<S>::of(dy), b = cuda::Operand<S>::transposed(w);
+    if (!cuda::suits_blas(a, b, dx, dy.width) ||
+        !cuda::blas_product<S, S>(context, a, b, nullptr, dx, dy.width, adds ? Rows<const S>(dx) : Rows<const S>())) {
+      cuda::plain_product<S, float, S>(context, a, cuda::Operand<float>::transposed(weight), nullptr, dx, dy.width, adds);
     }
   }
   if (dweight.rows > 0) {
-    const auto a = Operand<S>::transposed(x), b = Operand<S>::of(dy);
-    if (!suits_blas(a, b, dweight, dy.rows) || !blas_product<S, float>(context, a, b, nullptr, dweight, dy.rows, dweight)) {
-      plain_product<S, S, float>(context, a, b, nullptr, dweight, dy.rows, true);
+    const auto a = cuda::Operand<S>::transposed(x), b = cuda::Operand<S>::of(dy);
+    if (!cuda::suits_blas(a, b, dweight, dy.rows) ||
+        !cuda::blas_product<S, float>(context, a, b, nullptr, dweight, dy.rows, dweight)) {
+      cuda::plain_product<S, S, float>(context, a, b, nullptr, dweight, dy.rows, true);
     }
   }
-  add_bias_gradient<S>(context, batch, dy, dbias);
+  cuda::add_bias_gradient<S>(context, batch, dy, dbias);
 }
 
 }  // namespace coyote::inline v0
