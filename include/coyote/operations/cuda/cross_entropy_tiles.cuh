@@ -265,5 +265,4 @@ struct LossSums {
 };
 #endif
 
-
 }  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES
