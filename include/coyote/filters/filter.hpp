@@ -88,6 +88,27 @@ constexpr void backward_taps(const T& maker, C& context, Rows<P> dtaps, typename
     maker.backward(context, dtaps, saved);
   }
 }
+
+/// Base, the maker of a filter around another one's, whose maker is Base::Inner inner_; it decodes where that does, by its step
+/// and what Base::step_more(context, u, y) adds.
+template <class Base, class Backend, class S>
+class AroundTaps : public Base {
+ public:
+  using Base::Base;
+};
+template <class Base, class Backend, class S>
+requires StepsTaps<typename Base::Inner>
+class AroundTaps<Base, Backend, S> : public Base {
+ public:
+  using Base::Base;
+  using State = typename Base::Inner::State;
+
+  constexpr State make_state(StateBounds bounds) const { return this->inner_.make_state(bounds); }
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+    this->inner_.step(context, state, at, u, y);
+    this->step_more(context, u, y);
+  }
+};
 }  // namespace detail
 
 }  // namespace coyote::inline v0

@@ -46,10 +46,8 @@ template <class F, class Backend, class S>
 class SkipTaps {
   using P = parameter_t<S>;
 
- protected:
-  using Inner = Taps<F, Backend, S>;
-
  public:
+  using Inner = Taps<F, Backend, S>;
   struct Saved {
     typename Inner::Saved inner;
   };
@@ -71,6 +69,9 @@ class SkipTaps {
     if (skip_.trains()) assign<P>(context, dtaps.slice(0, 1), skip_.gradient, Write::add);
     backward_taps(inner_, context, dtaps, saved.inner);
   }
+  constexpr void step_more(Context<Backend>& context, Rows<const S> u, Rows<S> y) const {
+    add_scaled<S>(context, skip_.view(), u, y);
+  }
 
  protected:
   Path path_;
@@ -82,25 +83,9 @@ class SkipTaps {
 
 template <class F, class Backend, class S>
 requires detail::HasTaps<F, Backend, S>
-class Taps<WithSkip<F>, Backend, S> : public detail::SkipTaps<F, Backend, S> {
+class Taps<WithSkip<F>, Backend, S> : public detail::AroundTaps<detail::SkipTaps<F, Backend, S>, Backend, S> {
  public:
-  using detail::SkipTaps<F, Backend, S>::SkipTaps;
-};
-
-template <class F, class Backend, class S>
-requires(detail::HasTaps<F, Backend, S>&& detail::StepsTaps<Taps<F, Backend, S>>) class Taps<WithSkip<F>, Backend, S>
-    : public detail::SkipTaps<F, Backend, S> {
-  using Base = detail::SkipTaps<F, Backend, S>;
-
- public:
-  using Base::Base;
-  using State = typename Base::Inner::State;
-
-  constexpr State make_state(StateBounds bounds) const { return this->inner_.make_state(bounds); }
-  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
-    this->inner_.step(context, state, at, u, y);
-    add_scaled<S>(context, this->skip_.view(), u, y);
-  }
+  using detail::AroundTaps<detail::SkipTaps<F, Backend, S>, Backend, S>::AroundTaps;
 };
 
 }  // namespace coyote::inline v0

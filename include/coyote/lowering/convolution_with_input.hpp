@@ -20,10 +20,8 @@ template <class F, class Backend, class S>
 class InputTaps {
   using P = parameter_t<S>;
 
- protected:
-  using Inner = Taps<F, Backend, S>;
-
  public:
+  using Inner = Taps<F, Backend, S>;
   using Saved = typename Inner::Saved;
 
   constexpr InputTaps(Index channels, Index length, const typename F::Options& options, Path path)
@@ -40,6 +38,7 @@ class InputTaps {
   constexpr void backward(Context<Backend>& context, Rows<const P> dtaps, Saved& saved) const {
     detail::backward_taps(inner_, context, dtaps, saved);
   }
+  constexpr void step_more(Context<Backend>& context, Rows<const S> u, Rows<S> y) const { assign<S>(context, u, y, Write::add); }
 
  protected:
   Inner inner_;
@@ -51,25 +50,9 @@ namespace coyote::inline v0 {
 
 template <class F, class Backend, class S>
 requires detail::HasTaps<F, Backend, S>
-class Taps<internal::WithInput<F>, Backend, S> : public internal::InputTaps<F, Backend, S> {
+class Taps<internal::WithInput<F>, Backend, S> : public detail::AroundTaps<internal::InputTaps<F, Backend, S>, Backend, S> {
  public:
-  using internal::InputTaps<F, Backend, S>::InputTaps;
-};
-
-template <class F, class Backend, class S>
-requires(detail::HasTaps<F, Backend, S>&& detail::StepsTaps<Taps<F, Backend, S>>) class Taps<internal::WithInput<F>, Backend, S>
-    : public internal::InputTaps<F, Backend, S> {
-  using Base = internal::InputTaps<F, Backend, S>;
-
- public:
-  using Base::Base;
-  using State = typename Base::Inner::State;
-
-  constexpr State make_state(StateBounds bounds) const { return this->inner_.make_state(bounds); }
-  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
-    this->inner_.step(context, state, at, u, y);
-    assign<S>(context, u, y, Write::add);
-  }
+  using detail::AroundTaps<internal::InputTaps<F, Backend, S>, Backend, S>::AroundTaps;
 };
 
 template <class F, class Ends, class Bias, class Backend, class S>
