@@ -6,7 +6,7 @@ include(CMakePackageConfigHelpers)
 set(coyote_cmake_dir ${CMAKE_INSTALL_LIBDIR}/cmake/coyote)
 
 install(DIRECTORY ${PROJECT_SOURCE_DIR}/include/coyote DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp"
-                                                                                                PATTERN "*.cuh")
+                                                                                                PATTERN "*.cuh" PATTERN "*.cu")
 install(TARGETS coyote EXPORT coyoteTargets)
 install(EXPORT coyoteTargets NAMESPACE coyote:: DESTINATION ${coyote_cmake_dir})
 install(TARGETS coyote_cuda EXPORT coyoteCudaTargets)
@@ -18,6 +18,7 @@ configure_package_config_file(${PROJECT_SOURCE_DIR}/cmake/coyoteConfig.cmake.in
 write_basic_package_version_file(${PROJECT_BINARY_DIR}/coyoteConfigVersion.cmake COMPATIBILITY SameMinorVersion
                                  ARCH_INDEPENDENT)
 install(FILES ${PROJECT_BINARY_DIR}/coyoteConfig.cmake ${PROJECT_BINARY_DIR}/coyoteConfigVersion.cmake
+              ${PROJECT_SOURCE_DIR}/cmake/CoyoteCudaCompiled.cmake
         DESTINATION ${coyote_cmake_dir})
 
 # The prefix is computed from where the file lies, so that an installed tree can be moved.

@@ -9,9 +9,12 @@ endif()
 
 # The same for units that nvcc compiles. Warnings of the host's compiler leave out -Wconversion: nvcc's own stubs have some.
 add_library(coyote_own_cuda INTERFACE)
-target_link_libraries(coyote_own_cuda INTERFACE coyote::cuda)
-target_compile_options(coyote_own_cuda INTERFACE $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings
-                                                 -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror>)
+target_link_libraries(coyote_own_cuda INTERFACE coyote::cuda_compiled)
+set(coyote_own_cuda_options $<$<COMPILE_LANGUAGE:CUDA>:-Werror=all-warnings -Xcompiler=-Wall,-Wextra,-Wshadow,-Werror>)
+target_compile_options(coyote_own_cuda INTERFACE ${coyote_own_cuda_options})
+if(TARGET coyote_cuda_compiled)
+  target_compile_options(coyote_cuda_compiled PRIVATE ${coyote_own_cuda_options})
+endif()
 
 # coyote_add_program(<target> <source>...): one executable from its sources.
 function(coyote_add_program target source)

@@ -22,8 +22,9 @@ using namespace coyote::test;
 
 TEST_CASE("norms on Cuda") {
   require_gpu();
-  holds_on_cuda<LayerNorm>();
-  holds_on_cuda<RmsNorm>();
+  // Not rows of one or two: what is left of their gradients, when all but epsilon's part cancels, is rounding in float.
+  holds_on_cuda<LayerNorm>({.widths = {3, 5, 40}});
+  holds_on_cuda<RmsNorm>({.widths = {3, 5, 40}});
 }
 
 TEST_CASE("activations on Cuda") {

@@ -45,3 +45,22 @@ void attention_backward(Context<Cuda>& context, const Batch& batch, const cuda::
 }
 
 }  // namespace coyote::inline v0
+
+/// Attention by a pattern, to be compiled here or, with `extern`, elsewhere: see operations/cuda/compiled.
+#define COYOTE_ATTENTION(EXTERN, S, PATTERN)                                                                                \
+  EXTERN template void attention<S, PATTERN>(Context<Cuda>&, const Batch&, const cuda::DeviceIndex&, Index, float,          \
+                                             const AttentionDropout&, Rows<const S>, Rows<const S>, Rows<const S>, Rows<S>, \
+                                             Rows<float>);                                                                  \
+  EXTERN template void attention_backward<S, PATTERN>(                                                                      \
+      Context<Cuda>&, const Batch&, const cuda::DeviceIndex&, Index, float, const AttentionDropout&, Rows<const S>,         \
+      Rows<const S>, Rows<const S>, Rows<const S>, Rows<const float>, Rows<const S>, Rows<S>, Rows<S>, Rows<S>)
+#ifdef COYOTE_CUDA_COMPILED
+#include "coyote/mixers/patterns.hpp"
+
+namespace coyote::inline v0 {
+
+COYOTE_ATTENTION(extern, float, Dense);
+COYOTE_ATTENTION(extern, bf16, Dense);
+
+}  // namespace coyote::inline v0
+#endif

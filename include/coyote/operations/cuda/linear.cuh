@@ -151,4 +151,15 @@ void linear_backward(Context<Cuda>& context, const Batch& batch, Rows<const S> x
   cuda::add_bias_gradient<S>(context, batch, dy, dbias);
 }
 
+/// A linear map's two functions, to be compiled here or, with `extern`, elsewhere: see operations/cuda/compiled.
+#define COYOTE_LINEAR(EXTERN, S)                                                                                             \
+  EXTERN template void linear<S>(Context<Cuda>&, const Batch&, Rows<const S>, Rows<const float>, Rows<const float>, Rows<S>, \
+                                 Rows<const S>);                                                                             \
+  EXTERN template void linear_backward<S>(Context<Cuda>&, const Batch&, Rows<const S>, Rows<const float>, Rows<const S>,     \
+                                          Rows<S>, Write, Rows<float>, Rows<float>)
+#ifdef COYOTE_CUDA_COMPILED
+COYOTE_LINEAR(extern, float);
+COYOTE_LINEAR(extern, bf16);
+#endif
+
 }  // namespace coyote::inline v0

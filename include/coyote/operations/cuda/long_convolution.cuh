@@ -270,7 +270,7 @@ void long_convolution_backward(Context<Cuda>& context, const Batch& batch, Wrap 
     if (path == cuda::convolution::ConvolutionPath::row_tiles) {
       const cuda::convolution::Epilogue<S> into{
           .bias = {}, .gate = {}, .convolved = {}, .y = write == Write::none ? Rows<S>() : dx, .add = write == Write::add};
-      cuda::convolution::toeplitz_row_gradients(
+      cuda::convolution::toeplitz_row_gradients<S>(
           context, sequences, {.x = x, .gate = gate, .convolved = convolved, .dy = dy, .taps = taps, .dgate = dgate, .dx = into},
           dtaps, dbias.rows == 1 ? dbias : Rows<float>());
     }
@@ -285,5 +285,17 @@ void long_convolution_backward(Context<Cuda>& context, const Batch& batch, Wrap 
     COYOTE_CUDA_CHECK_LAUNCH("add_position_bias_kernel");
   }
 }
+
+/// A long convolution's two functions, to be compiled here or, with `extern`, elsewhere: see operations/cuda/compiled.
+#define COYOTE_LONG_CONVOLUTION(EXTERN, S)                                                                                \
+  EXTERN template void long_convolution<S>(Context<Cuda>&, const Batch&, Wrap, Rows<const S>, Rows<const float>,          \
+                                           Rows<const float>, Rows<const S>, Rows<S>, Rows<S>);                           \
+  EXTERN template void long_convolution_backward<S>(Context<Cuda>&, const Batch&, Wrap, Rows<const S>, Rows<const float>, \
+                                                    Rows<const S>, Rows<const S>, Rows<const S>, Rows<S>, Write, Rows<S>, \
+                                                    Rows<float>, Rows<float>)
+#ifdef COYOTE_CUDA_COMPILED
+COYOTE_LONG_CONVOLUTION(extern, float);
+COYOTE_LONG_CONVOLUTION(extern, bf16);
+#endif
 
 }  // namespace coyote::inline v0

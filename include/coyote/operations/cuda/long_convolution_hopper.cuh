@@ -320,9 +320,11 @@ constexpr GroupShape group_shape(Index longest) {
   return {256, 9, 2, 1};
 }
 
-/// toeplitz_convolve for lines that suit. y must not be x: a block's columns are read by others.
-inline void toeplitz_group_convolve(Context<Cuda>& context, const Lines& lines, Index width, const bf16* x, const LineTaps& taps,
-                                    bf16* y, bool adjoint) {
+/// toeplitz_convolve for lines that suit. y must not be x: a block's columns are read by others. A template so that only those
+/// who call it compile it.
+template <class S>
+void toeplitz_group_convolve(Context<Cuda>& context, const Lines& lines, Index width, const S* x, const LineTaps& taps, S* y,
+                             bool adjoint) {
   const CUtensorMap map = line_map(lines, width, x);
   const int tiles = static_cast<int>(ceil_div(lines.sequences, group_sequences));
   const auto launch = [&]<int N, int Slots, int Filters, int Blocks, bool Adjoint>() {

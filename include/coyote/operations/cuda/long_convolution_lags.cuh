@@ -153,9 +153,11 @@ inline bool suits_lags(const Context<Cuda>& context, const Lines& lines, const L
          lags_shared_memory(lines.longest(), 16) <= context.limits().shared_memory;
 }
 
-/// lags [groups][width][longest] of a batch that suits, in groups of `per_group` sequences.
-inline void toeplitz_lags(Context<Cuda>& context, const Lines& lines, Index width, Index groups, Index per_group, const bf16* x,
-                          const bf16* d, float* lags) {
+/// lags [groups][width][longest] of a batch that suits, in groups of `per_group` sequences. A template so that only those who
+/// call it compile it.
+template <class S>
+void toeplitz_lags(Context<Cuda>& context, const Lines& lines, Index width, Index groups, Index per_group, const S* x, const S* d,
+                   float* lags) {
   const int slab = lag_slab(context, lines.longest(), per_group), bytes = lags_shared_memory(lines.longest(), slab);
   auto* const kernel = lags_kernel<lag_threads>;
   if (bytes > 48 << 10) COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));

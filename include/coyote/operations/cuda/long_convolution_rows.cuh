@@ -318,9 +318,10 @@ inline bool suits_row_tiles(const Context<Cuda>& context, const Sequences& seque
          });
 }
 
-/// epilogue(taps * x) for causal sequences that suit.
-inline void toeplitz_rows(Context<Cuda>& context, const Sequences& sequences, Rows<const bf16> x, Rows<const float> taps,
-                          const Epilogue<bf16>& epilogue) {
+/// epilogue(taps * x) for causal sequences that suit. A template so that only those who call it compile it.
+template <class S>
+void toeplitz_rows(Context<Cuda>& context, const Sequences& sequences, Rows<const S> x, Rows<const float> taps,
+                   const Epilogue<S>& epilogue) {
   with_row_shape(sequences.length, [&]<class Shape>() {
     auto* const kernel = toeplitz_rows_kernel<Shape>;
     constexpr int bytes = row_tile_shared_memory<Shape>();

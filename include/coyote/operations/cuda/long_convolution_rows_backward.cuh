@@ -175,9 +175,11 @@ inline bool suits_row_gradients(const Context<Cuda>& context, const Sequences& s
          });
 }
 
-/// All gradients of causal sequences that suit, but work.lags and work.biases: dtaps and dbias (of one row) are added to.
-inline void toeplitz_row_gradients(Context<Cuda>& context, const Sequences& sequences, RowGradients work, Rows<float> dtaps,
-                                   Rows<float> dbias) {
+/// All gradients of causal sequences that suit, but work.lags and work.biases: dtaps and dbias (of one row) are added to. S is
+/// bf16; a template so that only those who call it compile it.
+template <class S>
+void toeplitz_row_gradients(Context<Cuda>& context, const Sequences& sequences, RowGradients work, Rows<float> dtaps,
+                            Rows<float> dbias) {
   with_row_gradient_shape(sequences.length, [&]<class Shape>() {
     const Index width = work.dy.width, tiles = ceil_div(width, Shape::channels);
     const Index slabs = ceil_div(sequences.sequences, slab_sequences);

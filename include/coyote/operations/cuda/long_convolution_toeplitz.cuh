@@ -193,9 +193,11 @@ constexpr ToeplitzShape toeplitz_shape(Index longest, Index sequences) {
 /// The longest rows that Toeplitz products on mma.sync take over from transforms.
 inline constexpr Index longest_toeplitz = 2048;
 
-/// y = taps * x, or for the adjoint y[j] = sum_t taps[t] x[j + t]; y may be x.
-inline void toeplitz_convolve(Context<Cuda>& context, const Lines& lines, Index width, const bf16* x, const LineTaps& taps,
-                              bf16* y, bool adjoint) {
+/// y = taps * x, or for the adjoint y[j] = sum_t taps[t] x[j + t]; y may be x. A template so that
+/// only those who call it compile it.
+template <class S>
+void toeplitz_convolve(Context<Cuda>& context, const Lines& lines, Index width, const S* x, const LineTaps& taps, S* y,
+                       bool adjoint) {
   const ToeplitzShape shape = toeplitz_shape(lines.longest(), lines.sequences);
   const auto launch = [&]<int RowWarps, int ColumnWarps, bool Adjoint>() {
     auto* const kernel = toeplitz_lines_kernel<RowWarps, ColumnWarps, Adjoint>;

@@ -168,8 +168,10 @@ __global__ void __launch_bounds__(NarrowTiling<In, Out>::threads) narrow_gradien
 /// dx (=|+=) dy weight^T, unless absent; dweight += x^T dy; dbias += the sum of dy, unless absent. False, and nothing done, when
 /// the map is too wide for one pass or does not lie on boundaries of 16 bytes.
 /// 4 rows in out flop; bytes: x, dy, dx, and in out floats for each multiprocessor.
-inline bool narrow_gradients(Context<Cuda>& context, Rows<const bf16> x, Rows<const bf16> weight, Rows<const bf16> dy,
-                             Rows<bf16> dx, Write write, Rows<float> dweight, Rows<float> dbias) {
+/// S is bf16; a template so that only those who call it compile it.
+template <class S>
+bool narrow_gradients(Context<Cuda>& context, Rows<const S> x, Rows<const S> weight, Rows<const S> dy, Rows<S> dx, Write write,
+                      Rows<float> dweight, Rows<float> dbias) {
   if (write == Write::none) dx = {};
   if (!lies_in_chunks(x) || !lies_in_chunks(dy) || !lies_in_chunks(dx) || (dx.rows > 0 && !lies_in_chunks(weight))) return false;
   bool done = false;

@@ -148,8 +148,9 @@ __global__ void __launch_bounds__(NarrowProductTiling<In, Out>::threads) narrow_
 
 /// y = x weight (+ bias, unless nullptr) (+ skip, unless absent). False, and nothing done, when the map is too wide or does not
 /// lie on boundaries of 16 bytes. 2 rows in out flop; bytes: x, y, and the weights once per 128 rows.
-inline bool narrow_product(Context<Cuda>& context, Rows<const bf16> x, Rows<const bf16> weight, const bf16* bias,
-                           Rows<const bf16> skip, Rows<bf16> y) {
+/// S is bf16; a template so that only those who call it compile it.
+template <class S>
+bool narrow_product(Context<Cuda>& context, Rows<const S> x, Rows<const S> weight, const S* bias, Rows<const S> skip, Rows<S> y) {
   if (!lies_in_chunks(x) || !lies_in_chunks(weight) || !lies_in_chunks(y) || !lies_in_chunks(skip)) return false;
   return with_narrow_widths(x.width, y.width, [&](auto in, auto out) {
     using Tiling = NarrowProductTiling<in(), out()>;

@@ -424,4 +424,15 @@ void normalise_backward(Context<Cuda>& context, NormKind kind, Rows<const S> x, 
       x, dy, dx, scale, skip);
 }
 
+/// A norm's two functions, to be compiled here or, with `extern`, elsewhere: see operations/cuda/compiled.
+#define COYOTE_NORM(EXTERN, S)                                                                                              \
+  EXTERN template void normalise<S>(Context<Cuda>&, NormKind, float, Rows<const S>, Rows<const float>, Rows<const float>,   \
+                                    Rows<S>, Rows<float>);                                                                  \
+  EXTERN template void normalise_backward<S>(Context<Cuda>&, NormKind, Rows<const S>, Rows<const float>, Rows<const float>, \
+                                             Rows<const S>, Rows<S>, Write, Rows<float>, Rows<float>, Rows<const S>)
+#ifdef COYOTE_CUDA_COMPILED
+COYOTE_NORM(extern, float);
+COYOTE_NORM(extern, bf16);
+#endif
+
 }  // namespace coyote::inline v0
