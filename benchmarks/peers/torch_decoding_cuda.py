@@ -10,7 +10,7 @@ import time
 import torch
 import torch.nn as nn
 
-WIDTH, VOCABULARY, STEPS = 512, 256, 300
+WIDTH, VOCABULARY, STEPS, CAPACITY = 512, 256, 300, 1500
 
 
 class Coyote(nn.Module):
@@ -49,25 +49,37 @@ class Rwkv(nn.Module):
 
 
 class Bigrams(nn.Module):
-    """Attention to what followed the latest four earlier occurrences of the token, found on the host; one sequence."""
+    """Attention to what followed the latest four earlier occurrences of the token, found on the host."""
 
     def __init__(self, sequences):
         super().__init__()
         self.qkv, self.out = nn.Linear(WIDTH, 3 * WIDTH), nn.Linear(WIDTH, WIDTH)
-        self.keys, self.values = torch.zeros(10_000, WIDTH), torch.zeros(10_000, WIDTH)
-        self.places, self.position = {}, 0
+        self.keys, self.values = (torch.zeros(CAPACITY, sequences, WIDTH) for _ in range(2))
+        self.places, self.position = [{} for _ in range(sequences)], 0
+        self.every = torch.arange(sequences)[:, None]
 
     def forward(self, u, tokens):
         q, k, v = self.qkv(u).chunk(3, -1)
-        self.keys[self.position], self.values[self.position] = k[0], v[0]
-        followers = [p + 1 for p in self.places.get(tokens[0], [])[-4:]]
-        self.places.setdefault(tokens[0], []).append(self.position)
+        self.keys[self.position], self.values[self.position] = k, v
+        followers = [[p + 1 for p in places.get(token, [])[-4:]] for places, token in zip(self.places, tokens)]
+        for places, token in zip(self.places, tokens):
+            places.setdefault(token, []).append(self.position)
         self.position += 1
+        if len(tokens) == 1:
+            return self.out(self.attend_alone(q, followers[0]))
+        # Row 0 stands where there are fewer than four, with no weight.
+        rows = torch.tensor([f + [0] * (4 - len(f)) for f in followers])
+        exists = rows > 0
+        scores = (self.keys[rows, self.every] @ q[:, :, None])[:, :, 0] / WIDTH**0.5
+        weights = torch.softmax(scores.masked_fill(~exists, -1e30), 1) * exists
+        return self.out((weights[:, None] @ self.values[rows, self.every])[:, 0])
+
+    def attend_alone(self, q, followers):
         if not followers:
-            return self.out(torch.zeros_like(u))
+            return torch.zeros_like(q)
         rows = torch.tensor(followers)
-        weights = torch.softmax(self.keys[rows] @ q[0] / WIDTH**0.5, 0)
-        return self.out((weights @ self.values[rows])[None])
+        weights = torch.softmax(self.keys[rows, 0] @ q[0] / WIDTH**0.5, 0)
+        return (weights @ self.values[rows, 0])[None]
 
 
 class Model(nn.Module):
@@ -89,8 +101,6 @@ torch.set_default_dtype(torch.bfloat16)
 with torch.inference_mode():
     for sequences in (1, 64):
         for name, mixer in (("coyote", Coyote), ("rwkv", Rwkv), ("bigrams", Bigrams)):
-            if name == "bigrams" and sequences > 1:
-                continue
             model = Model(mixer, sequences)
             turn = lambda: model([random.randrange(VOCABULARY) for _ in range(sequences)])
             for _ in range(1000 if name == "bigrams" else 50):

@@ -13,13 +13,16 @@
 
 namespace coyote::inline v0 {
 
+namespace internal {
+/// sigmoid(r) * wkv(k, v), from the mixtures for k, v and r side by side.
+using GatedWkv = Gate<Chain<Part<2, 3>, LinearWith<NoBias>, Sigmoid>,
+                      Wkv<Chain<Part<0, 3>, LinearWith<NoBias>>, Chain<Part<1, 3>, LinearWith<NoBias>>>>;
+}  // namespace internal
+
 /// The time mix of RWKV-4: y = (sigmoid(r) * wkv(k, v)) W_o with k = shift_k(u) W_k, v = shift_v(u) W_v, r = shift_r(u) W_r,
 /// where shift_x(u)_i = m_x u_i + (1 - m_x) u_(i-1). The three mixtures share one remembered row, so the state is 4*D scalars.
 /// Source: RWKV (arXiv 2305.13048), section 3.1.
-using Rwkv = Chain<TokenShift<3>,
-                   Gate<Chain<Part<2, 3>, LinearWith<NoBias>, Sigmoid>,
-                        Wkv<Chain<Part<0, 3>, LinearWith<NoBias>>, Chain<Part<1, 3>, LinearWith<NoBias>>>>,
-                   LinearWith<NoBias>>;
+using Rwkv = Chain<TokenShift<3>, internal::GatedWkv, LinearWith<NoBias>>;
 
 /// The public initial values of layer `layer` of `layers`, with D channels, rho = layer / (layers - 1), s = 1 - layer / layers:
 /// decay_c = -5 + 8 (c / (D - 1))^(0.7 + 1.3 rho); bonus_c = ln 0.3 + 0.5 (((c + 1) mod 3) - 1);

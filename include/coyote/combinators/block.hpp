@@ -86,10 +86,7 @@ class Layer<Block<A, Norm>, Backend, S> {
   }
   constexpr State make_state(StateBounds bounds) const { return {norm_.make_state(bounds), mixer_.make_state(bounds)}; }
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
-    const auto frame = context.frame();
-    Tensor<Backend, S> normed = context.template make<S>(u.rows, norm_.output_width());
-    norm_.step(context, state.norm, at, u, normed);
-    detail::step_onto<Second, Context<Backend>, S>(mixer_, context, state.mixer, at, normed, y, u);
+    detail::step_normed<First, Second, Context<Backend>, S>(norm_, state.norm, mixer_, context, state.mixer, at, u, y, u);
   }
 
  private:

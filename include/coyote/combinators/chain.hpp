@@ -45,6 +45,7 @@ namespace detail {
 /// The layers of a chain from part `At` on.
 template <class Backend, class S, Index At, class M, class... Rest>
 class Links {
+  using P = parameter_t<S>;
   using First = Layer<M, Backend, S>;
   using Next = Links<Backend, S, At + 1, Rest...>;
 
@@ -110,6 +111,17 @@ class Links {
     } else {
       detail::step_onto<Next, Context<Backend>, S>(next_, context, state.next, at, between, y, skip);
     }
+  }
+  /// The first part normalises its input.
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y, Rows<const S> skip,
+                      const NormRule<P>& norm) const requires requires(const First& first, typename First::State& own) {
+    first.step(context, own, at, u, y, skip, norm);
+  }
+  {
+    const auto frame = context.frame();
+    Tensor<Backend, S> between = context.template make<S>(u.rows, first_.output_width());
+    first_.step(context, state.first, at, u, between, {}, norm);
+    detail::step_onto<Next, Context<Backend>, S>(next_, context, state.next, at, between, y, skip);
   }
 
  private:

@@ -117,6 +117,7 @@ class Layer<Combine<Join, A, B>, Backend, S> {
   constexpr Index output_width() const { return output_width_; }
   constexpr const Left& left() const { return left_; }
   constexpr const Right& right() const { return right_; }
+  constexpr const J& join() const { return join_; }
 
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
     require_views(path_, batch.rows(), u, width_, y, output_width_);

@@ -122,7 +122,8 @@ concept Mixer = std::is_empty_v<M> && requires(Dimensions dims, const typename M
 ///     void step(Context&, State&, const Step&, Rows<const S> u, Rows<S> y) const;
 ///
 /// forward and step may take a last argument Rows<const S> skip = {}, which, unless it is absent, they add to y: what a residual
-/// passes by them. u is [rows, width], y [rows, output_width]; they must not overlap and stay alive and unchanged until backward
+/// passes by them; where steps normalise (operations/norm.hpp), step may take a NormRule behind it, which it applies to u first.
+/// u is [rows, width], y [rows, output_width]; they must not overlap and stay alive and unchanged until backward
 /// is done. backward adds to parameter gradients and writes, adds to or leaves out du as it is told.
 template <class M, class Backend, class Scalar>
 class Layer;

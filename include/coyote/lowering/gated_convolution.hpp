@@ -4,6 +4,7 @@
 #include "coyote/combinators/gate.hpp"
 #include "coyote/mixers/long_conv.hpp"
 #include "coyote/mixers/short_conv.hpp"
+#include "coyote/operations/norm.hpp"
 
 namespace coyote::inline v0::internal {
 
@@ -18,6 +19,7 @@ namespace coyote::inline v0 {
 
 template <class A, class C, class Backend, class S>
 class Layer<internal::GatedConvolution<A, C>, Backend, S> {
+  using P = parameter_t<S>;
   using Left = Layer<A, Backend, S>;
   using Right = Layer<C, Backend, S>;
 
@@ -75,6 +77,20 @@ class Layer<internal::GatedConvolution<A, C>, Backend, S> {
       multiply<S>(context, y, gate, y, Write::overwrite);
       if (skip.rows > 0) assign<S>(context, skip, y, Write::add);
     }
+  }
+  /// Of the input normalised by a rule: a linear map and a short convolution are one operation then.
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y, Rows<const S> skip,
+                      const NormRule<P>& norm) const
+      requires(steps_normalise<Backend, S>&& requires(const Left& left, const Right& right) {
+        left.weight();
+        right.taps();
+      }) {
+    require_views(path_, state.right.sequences, u, left_.weight().rows, y, output_width());
+    for (const Rows<const P> bias : {left_.bias(), right_.bias()}) {
+      if (bias.rows > 1) require_length(path_, at.position + 1, bias.rows);
+    }
+    gated_convolution_step<S>(context, at, norm, left_.weight(), left_.bias(), right_.taps(), right_.bias(), state.right.history,
+                              u, y, skip);
   }
 
  private:

@@ -4,6 +4,7 @@
 #include "coyote/lowering/convolution_with_input.hpp"
 #include "coyote/lowering/gated_convolution.hpp"
 #include "coyote/lowering/lowered.hpp"
+#include "coyote/lowering/time_mix.hpp"
 
 namespace coyote::inline v0 {
 
@@ -37,6 +38,13 @@ template <class A, class C, class Backend>
 requires(
     fuses_convolutions<Backend>&& internal::is_convolution<lowered<C, Backend>>) struct Lower<Combine<Product, A, C>, Backend> {
   using type = internal::GatedConvolution<lowered<A, Backend>, lowered<C, Backend>>;
+};
+
+/// What stands between the token shift and the last map of RWKV-4's time mix.
+template <class Backend>
+requires std::same_as<Backend, Cuda>
+struct Lower<internal::GatedWkv, Backend> {
+  using type = internal::TimeMix;
 };
 
 }  // namespace coyote::inline v0

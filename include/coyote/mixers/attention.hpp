@@ -172,7 +172,21 @@ class Layer<Attention<H, Pattern, Positions>, Backend, S> {
     state.index = to_backend<Backend>(std::move(index));
     return state;
   }
-  void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
+  /// `skip`, if it is there, is added to the output.
+  void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y, Rows<const S> skip = {}) const {
+    run_step(context, state, at, u, y, skip);
+  }
+  /// Of the input normalised by a rule.
+  void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y, Rows<const S> skip,
+            const NormRule<P>& norm) const requires(steps_normalise<Backend, S>) {
+    run_step(context, state, at, u, y, skip, norm);
+  }
+
+ private:
+  /// `norm` is a rule for the input, or nothing.
+  template <class... Rule>
+  void run_step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y, Rows<const S> skip,
+                const Rule&... norm) const {
     require_views(path_, state.sequences, u, width_, y, width_);
     require_length(path_, at.position + 1, state.capacity);
     if (Pattern::uses_tokens && static_cast<Index>(at.tokens.size()) != u.rows) {
@@ -184,16 +198,19 @@ class Layer<Attention<H, Pattern, Positions>, Backend, S> {
     Tensor<Backend, S> mixed = context.template make<S>(u.rows, width_);
     const Rows<S> qkv = made;
     const Batch rows{.sequences = u.rows, .length = 1};
-    linear<S>(context, rows, u, qkv_weight_.view(), qkv_bias_.view(), qkv);
+    if constexpr (sizeof...(Rule) > 0) {
+      linear<S>(context, rows, u, qkv_weight_.view(), qkv_bias_.view(), qkv, {}, norm...);
+    } else {
+      linear<S>(context, rows, u, qkv_weight_.view(), qkv_bias_.view(), qkv);
+    }
     if constexpr (base > 0) rotate_step<S>(context, at, 2 * heads, base, qkv.columns(0, 2 * width_));
     // The rows that a full window keeps are all its keys, in whatever order.
     using Kept = std::conditional_t<Mixer::state_is_bounded, Dense, Pattern>;
     attention_decode<S, Pattern, Kept>(context, at, heads, scale_, part(qkv, 0), part(qkv, 1), part(qkv, 2), state.keys,
                                        state.values, state.tokens, state.index, mixed);
-    linear<S>(context, rows, mixed, out_weight_.view(), out_bias_.view(), y);
+    detail::linear_onto<S, Context<Backend>, P>(context, rows, mixed, out_weight_.view(), out_bias_.view(), y, skip);
   }
 
- private:
   /// The queries, keys or values among the packed projections.
   Rows<const S> part(Rows<const S> qkv, Index which) const { return qkv.columns(which * width_, width_); }
 

@@ -5,6 +5,7 @@
 
 #include "coyote/core/mixer.hpp"
 #include "coyote/mixers/bias.hpp"
+#include "coyote/operations/decoding.hpp"
 #include "coyote/operations/reference/linear.hpp"
 #include "coyote/operations/skip.hpp"
 
@@ -68,6 +69,8 @@ class Layer<LinearWith<Bias, Ratio>, Backend, S> {
     if (bias_.rows > 0) visit_parameter(v, path_ / "bias", bias_);
   }
   constexpr Index output_width() const { return weight_.columns; }
+  constexpr Rows<const P> weight() const { return weight_.view(); }
+  constexpr Rows<const P> bias() const { return bias_.view(); }
 
   /// `skip`, if it is there, is added to the output.
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved,
@@ -86,13 +89,18 @@ class Layer<LinearWith<Bias, Ratio>, Backend, S> {
   constexpr void step(Context<Backend>& context, State&, const Step& at, Rows<const S> u, Rows<S> y,
                       Rows<const S> skip = {}) const {
     require_views(path_, u.rows, u, weight_.rows, y, weight_.columns);
-    Rows<const P> bias = bias_.view();
-    if constexpr (Bias::rows(2) > 1) {
-      require_length(path_, at.position + 1, bias_.rows);
-      bias = bias.slice(at.position, 1);
-    }
     const Batch batch{.sequences = u.rows, .length = 1};
-    detail::linear_onto<S, Context<Backend>, P>(context, batch, u, weight_.view(), bias, y, skip);
+    const bool by_position = Bias::rows(2) > 1;
+    if (by_position) require_length(path_, at.position + 1, bias_.rows);
+    detail::linear_onto<S, Context<Backend>, P>(context, batch, u, weight_.view(), by_position ? Rows<const P>() : bias_.view(),
+                                                y, skip);
+    if (by_position) bias_step<S>(context, at, bias_.view(), y);
+  }
+  /// Of the input normalised by a rule.
+  constexpr void step(Context<Backend>& context, State&, const Step&, Rows<const S> u, Rows<S> y, Rows<const S> skip,
+                      const NormRule<P>& norm) const requires(steps_normalise<Backend, S>&& Bias::rows(2) <= 1) {
+    require_views(path_, u.rows, u, weight_.rows, y, weight_.columns);
+    linear<S>(context, {.sequences = u.rows, .length = 1}, u, weight_.view(), bias_.view(), y, skip, norm);
   }
 
  private:

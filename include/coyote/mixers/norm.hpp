@@ -72,6 +72,9 @@ class Layer<Norm<Kind>, Backend, S> {
     normalise_backward<S>(context, Kind, saved.u, scale_.view(), saved.statistics, dy, du, write, scale_.gradient,
                           shift_.gradient, skip);
   }
+  /// For what applies this norm to its input itself.
+  constexpr NormRule<P> rule() const { return {Kind, epsilon_, scale_.view(), shift_.view()}; }
+
   constexpr State make_state(StateBounds) const { return {}; }
   constexpr void step(Context<Backend>& context, State&, const Step&, Rows<const S> u, Rows<S> y) const {
     require_views(path_, u.rows, u, scale_.columns, y, scale_.columns);

@@ -1,9 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <array>
+
 #include "coyote/core/mixer.hpp"
 #include "coyote/core/storage.hpp"
 #include "coyote/operations/decoding.hpp"
+#include "coyote/operations/norm.hpp"
 #include "coyote/operations/token_shift.hpp"
 
 namespace coyote::inline v0 {
@@ -87,6 +90,15 @@ class Layer<TokenShift<Copies>, Backend, S> {
       token_shift_step<S>(context, mix_[n].view(), state.before, u, y.columns(n * width_, width_));
     }
     store_rows<S>(context, at, u, state.before);
+  }
+  /// Of the input normalised by a rule: all mixtures, and what is remembered, in one operation.
+  constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y, Rows<const S> skip,
+                      const NormRule<P>& norm) const requires(steps_normalise<Backend, S>) {
+    require_views(path_, state.before.rows(), u, width_, y, output_width());
+    std::array<Rows<const P>, Copies> mixes;
+    for (Index n = 0; n < Copies; ++n) mixes[static_cast<std::size_t>(n)] = mix_[n].view();
+    token_shifts_step<S>(context, at, norm, mixes, state.before, u, y);
+    if (skip.rows > 0) assign<S>(context, skip, y, Write::add);
   }
 
  private:

@@ -57,6 +57,9 @@ class Junction<WkvRecurrence, Backend, S> {
     visit_parameter(v, path_ / "bonus", bonus_);
   }
 
+  Rows<const P> decay() const { return decay_.view(); }
+  Rows<const P> bonus() const { return bonus_.view(); }
+
   void forward(Context<Backend>& context, const Batch& batch, Rows<const S> k, Rows<const S> v, Rows<S> y, Saved& saved) const {
     if (context.training()) {
       saved.checkpoints = context.template make<P>(wkv_checkpoints(context, batch), 3 * y.width);

@@ -282,8 +282,12 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     embed<S>(context, at.resident_tokens(), embedding_.view(), u);
     if (has_positions) bias_step<S>(context, at, positions_.view(), u);
     net_.step(context, state.layers, at, u, mixed);
-    norm_.step(context, state.norm, at, mixed, u);
-    if (y.rows > 0) head_logits<S>(context, u, embedding_.view(), y);
+    if constexpr (steps_normalise<Backend, S> && requires { norm_.rule(); }) {
+      if (y.rows > 0) head_logits<S>(context, mixed, embedding_.view(), y, norm_.rule());
+    } else {
+      norm_.step(context, state.norm, at, mixed, u);
+      if (y.rows > 0) head_logits<S>(context, u, embedding_.view(), y);
+    }
   }
 
   Options options_;

@@ -11,6 +11,18 @@ namespace coyote::inline v0 {
 /// Which rows' statistics a norm divides out.
 enum class NormKind { layer, root_mean_square };
 
+/// A norm's kind and parameters, for operations that apply it to their input themselves.
+template <class P>
+struct NormRule {
+  NormKind kind = NormKind::layer;
+  P epsilon = {};
+  Rows<const P> scale = {}, shift = {};
+};
+
+/// Do decoding steps on such a backend take the rule of the norm in front of them, in place of normalised rows?
+template <class Backend, class S>
+inline constexpr bool steps_normalise = false;
+
 /// y = (x - mean) / sqrt(variance + epsilon) * scale + shift over each row's channels (layer), or
 /// y = x / sqrt(mean of squares + epsilon) * scale (root_mean_square). Statistics in P.
 /// `statistics`, [rows, 2] or absent, receives the mean (or 0) and the reciprocal deviation of every row.

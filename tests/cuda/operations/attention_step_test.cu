@@ -34,12 +34,11 @@ void check_steps(Index sequences, Index capacity, Index length, Index heads, Ind
   cuda::DeviceArray<Token> new_tokens(sequences);
   const auto part = [&](Index n) { return now.view().slice(n * sequences, sequences); };
   const auto step = [&] {
-    attention_enter<S, Pattern>(context, position.data(), capacity, part(1), part(2), new_tokens.data(), keys.view(),
-                                values.view(), tokens.view(), index.view());
     using Kept = std::conditional_t < requires { Pattern::window; }
     , Dense, Pattern > ;
-    attention_step<S, Kept>(context, {index.view().data, Pattern::index_size(capacity)}, capacity, position.data(), heads,
-                            static_cast<float>(scale), part(0), keys.view(), values.view(), got.view());
+    const DeviceStep on_device{position.data(), new_tokens.data()};
+    attention_decode<S, Pattern, Kept>(context, {.device = &on_device}, heads, static_cast<float>(scale), part(0), part(1),
+                                       part(2), keys.view(), values.view(), tokens.view(), index.view(), got.view());
   };
   step();  // lets the arena grow before the capture; everything begins anew behind it
   context.synchronise();

@@ -4,6 +4,7 @@
 #include <cublasLt.h>
 
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <vector>
 
@@ -232,6 +233,32 @@ class Context<Cuda> : public ContextBase {
     return known ? Rows<const bf16>(rounded_.copy + at, m.rows, m.width, m.stride) : Rows<const bf16>();
   }
 
+  /// While it lives, what a decoding step begins with is settled: all work given before (parameters, their rounded copy, the
+  /// step's numbers, the states) ends before the step's first kernel starts, and nothing but the step's own kernels writes. A
+  /// kernel that starts early may then read these ahead of the kernels before it.
+  class Settled {
+   public:
+    explicit Settled(Context& context) : context_(context) {
+      context_.settled_ = true;
+      context_.resources_->starts_late = true;
+    }
+    Settled(const Settled&) = delete;
+    Settled& operator=(const Settled&) = delete;
+    ~Settled() { context_.settled_ = false; }
+
+   private:
+    Context& context_;
+  };
+  bool is_settled() const { return settled_; }
+  /// Must the kernel about to be launched wait until all before it has ended? The first one of a settled step does.
+  bool starts_late() const { return std::exchange(resources_->starts_late, false); }
+  /// Is all of this settled that is there? Parameters and their rounded copy are; what lies elsewhere may come from a step's
+  /// kernels.
+  template <class... Data>
+  bool is_settled(const Data*... data) const {
+    return settled_ && ((data == nullptr || is_parameter(data)) && ...);
+  }
+
   /// Memory for partial sums: in the current frame, or until the end of the pass while it gathers them.
   cuda::PartialSums make_partial_sums(Index rows, Index width) {
     if (!gathers_sums_) return {make<float>(rows, width), false};
@@ -255,6 +282,15 @@ class Context<Cuda> : public ContextBase {
   }
 
  private:
+  /// Is this one of the parameters of which there is a rounded copy, or in the copy?
+  bool is_parameter(const void* data) const {
+    const auto within = [&](const auto* begin) {
+      const void *first = begin, *last = begin + rounded_.size;
+      return std::greater_equal<>{}(data, first) && std::less<>{}(data, last);
+    };
+    return within(rounded_.values) || within(rounded_.copy);
+  }
+
   struct Resources {
     cudaStream_t stream = nullptr, side = nullptr;
     cublasLtHandle_t blas = nullptr;
@@ -265,6 +301,7 @@ class Context<Cuda> : public ContextBase {
     cuda::PinnedArray<double> host_slots;
     cuda::DeviceArray<double> slots;
     cuda::DeviceArray<cuda::StepNumbers> numbers;
+    bool starts_late = false;
 
     explicit Resources(DeviceNumber device) {
       int count = 0;
@@ -318,7 +355,7 @@ class Context<Cuda> : public ContextBase {
   std::unique_ptr<Resources> resources_;
   DeviceArena arena_, sums_arena_;  // they go before the stream
   std::vector<cuda::WaitingSum> waiting_sums_;
-  bool gathers_sums_ = false, fetched_ = false, coming_ = false, numbers_on_device_ = false, is_beside_ = false;
+  bool gathers_sums_ = false, fetched_ = false, coming_ = false, numbers_on_device_ = false, is_beside_ = false, settled_ = false;
   struct {
     const float* values = nullptr;
     Index size = 0;

@@ -23,7 +23,8 @@ __global__ void __launch_bounds__(StepNumbersByValue::most)
 }  // namespace cuda::inline COYOTE_CUDA_ARCHITECTURES
 
 /// Decoding steps on a GPU. The first two run as they are told, and the arena comes to rest; the third is captured, and it and
-/// all later ones are one launch of the graph. Position and tokens lie at fixed addresses and are sent ahead of it.
+/// all later ones are one launch of the graph. Position and tokens lie at fixed addresses, to which the graph's first kernel
+/// writes its arguments; if those are too many, they are sent ahead of it.
 template <>
 class DecodingRunner<Cuda> {
  public:
@@ -35,12 +36,10 @@ class DecodingRunner<Cuda> {
       graph_ = {};
       arrays_ = cuda::DeviceArray<std::int32_t>(1 + count);
     }
-    if (1 + count <= cuda::StepNumbersByValue::most) {
-      cuda::StepNumbersByValue image;
-      write(step, image.numbers);
-      cuda::write_step_kernel<>
-          <<<1, cuda::StepNumbersByValue::most, 0, context.stream()>>>(image, arrays_.data(), static_cast<int>(1 + count));
-      COYOTE_CUDA_CHECK_LAUNCH("write_step");
+    const bool by_value = 1 + count <= cuda::StepNumbersByValue::most;
+    cuda::StepNumbersByValue numbers;
+    if (by_value) {
+      write(step, numbers.numbers);
     } else {
       std::byte* staged = context.stage(arrays_.bytes());
       write(step, reinterpret_cast<std::int32_t*>(staged));
@@ -49,14 +48,25 @@ class DecodingRunner<Cuda> {
     const DeviceStep on_device{arrays_.data(), arrays_.data() + 1};
     Step here = step;
     here.device = &on_device;
+    const auto whole = [&] {
+      if (by_value) {
+        cuda::write_step_kernel<>
+            <<<1, cuda::StepNumbersByValue::most, 0, context.stream()>>>(numbers, arrays_.data(), static_cast<int>(1 + count));
+        COYOTE_CUDA_CHECK_LAUNCH("write_step");
+      }
+      const Context<Cuda>::Settled settled(context);
+      work(here);
+    };
     if (generation_ != context.generation()) {
       generation_ = context.generation();
       runs_ = 0;
       graph_ = {};
     }
     if (graph_.size() == 0) {
-      if (runs_++ < 2) return work(here);
-      graph_.emplace(context, [&] { work(here); });
+      if (runs_++ < 2) return whole();
+      graph_.emplace(context, whole);
+    } else if (by_value) {
+      graph_[0].begin_with(numbers, arrays_.data(), static_cast<int>(1 + count));
     }
     graph_[0].launch(context);
   }

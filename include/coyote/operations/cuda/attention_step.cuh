@@ -4,6 +4,7 @@
 #include "coyote/core/cuda/resident.cuh"
 #include "coyote/operations/attention_state.hpp"
 #include "coyote/operations/cuda/attention_walk.cuh"
+#include "coyote/operations/cuda/attention_walk_step.cuh"
 #include "coyote/operations/cuda/following.cuh"
 
 namespace coyote::inline v0 {
@@ -19,7 +20,8 @@ inline namespace COYOTE_CUDA_ARCHITECTURES {
 
 // Decoding: one query per sequence and head against a state. The position stands in device memory, so that one captured
 // graph serves every step: the grid is made for a full state, and blocks whose part is not there yet leave at once. Long
-// states of interval patterns are cut into parts of `step_part` keys, whose softmaxes a second kernel joins in order.
+// states are cut into parts of `step_part` keys, whose softmaxes a second kernel joins in order. This is for interval patterns;
+// walked ones have attention_walk_step.cuh.
 // Floor: the bytes of the keys and values that the query uses.
 
 inline constexpr int step_warps = 8, step_part = 512;
@@ -47,17 +49,15 @@ __global__ void __launch_bounds__(32 * step_warps)
   follow();
   const int head = blockIdx.y, sequence = blockIdx.z, part = blockIdx.x, warp = threadIdx.x / 32, lane = threadIdx.x % 32;
   const Index position = min(static_cast<Index>(*position_now), capacity - 1);
-  Index first = 0, last = position;
+  Index last = position;
   const Entries<const std::int32_t> own_index(index.data == nullptr ? nullptr : index.data + sequence * index.stride,
                                               index.data == nullptr ? 0 : index.stride);
-  if constexpr (IntervalPattern<Pattern>) {
-    first = Pattern::first_key(own_index, capacity, position);
-    if (first < 0) first = 0;
-    if (parts > 1) {
-      first = max(first, static_cast<Index>(part) * step_part);
-      last = min(last, static_cast<Index>(part + 1) * step_part - 1);
-      if (static_cast<Index>(part) * step_part > position) return;
-    }
+  Index first = Pattern::first_key(own_index, capacity, position);
+  if (first < 0) first = 0;
+  if (parts > 1) {
+    first = max(first, static_cast<Index>(part) * step_part);
+    last = min(last, static_cast<Index>(part + 1) * step_part - 1);
+    if (static_cast<Index>(part) * step_part > position) return;
   }
   const Index begin = sequence * capacity;
   const int at = head * width;
@@ -73,23 +73,16 @@ __global__ void __launch_bounds__(32 * step_warps)
       out.multiply(shrink);
       out.add(weight, values.row(begin + j) + at, base, width);
     };
-    if constexpr (IntervalPattern<Pattern>) {
-      constexpr int together = 4;
-      Index j = first + warp;
-      for (; j + (together - 1) * step_warps <= last; j += together * step_warps) {
-        float scores[together];
+    constexpr int together = 4;
+    Index j = first + warp;
+    for (; j + (together - 1) * step_warps <= last; j += together * step_warps) {
+      float scores[together];
 #pragma unroll
-        for (int n = 0; n < together; ++n) scores[n] = scale * query.dot(keys.row(begin + j + n * step_warps) + at);
+      for (int n = 0; n < together; ++n) scores[n] = scale * query.dot(keys.row(begin + j + n * step_warps) + at);
 #pragma unroll
-        for (int n = 0; n < together; ++n) enter(j + n * step_warps, scores[n]);
-      }
-      for (; j <= last; j += step_warps) enter(j, scale * query.dot(keys.row(begin + j) + at));
-    } else {
-      int n = 0;
-      Pattern::for_each_key(own_index, capacity, position, [&](Index j) {
-        if (n++ % step_warps == warp) enter(j, scale * query.dot(keys.row(begin + j) + at));
-      });
+      for (int n = 0; n < together; ++n) enter(j + n * step_warps, scores[n]);
     }
+    for (; j <= last; j += step_warps) enter(j, scale * query.dot(keys.row(begin + j) + at));
     __syncthreads();
     if (lane == 0) of_warp[warp] = softmax;
 #pragma unroll
@@ -171,14 +164,14 @@ void attention_enter(Context<Cuda>& context, const std::int32_t* position, Index
 
 /// One decoding step: q, y [sequences, heads * head width]; keys and values [sequences * capacity, width] hold the rows up to
 /// *position, or, when that is capacity or more, a full window in any order. The position is read on the device.
-template <class S, AttentionPattern Pattern>
+template <class S, IntervalPattern Pattern>
 void attention_step(Context<Cuda>& context, const cuda::StepIndex& index, Index capacity, const std::int32_t* position,
                     Index heads, parameter_t<S> scale, Rows<const S> q, Rows<const float> keys, Rows<const float> values,
                     Rows<S> y) {
   if (q.empty()) return;
   const auto frame = context.frame();
   const int width = static_cast<int>(q.width / heads);
-  const Index parts = IntervalPattern<Pattern> ? ceil_div(capacity, cuda::step_part) : 1, slots = q.rows * heads * parts;
+  const Index parts = ceil_div(capacity, cuda::step_part), slots = q.rows * heads * parts;
   const auto softmaxes = context.template make<cuda::PartialSoftmax>(parts > 1 ? slots : 0, 1);
   const auto sums = context.template make<float>(parts > 1 ? slots : 0, width);
   const dim3 grid(static_cast<unsigned>(parts), static_cast<unsigned>(heads), static_cast<unsigned>(q.rows));
@@ -193,7 +186,7 @@ void attention_step(Context<Cuda>& context, const cuda::StepIndex& index, Index 
                          static_cast<int>(heads), width, static_cast<int>(parts), softmaxes.data, sums.data, y);
 }
 
-/// One decoding step of attention: attention_enter and attention_step. See the host's.
+/// One decoding step of attention: attention_enter and attention_step, or walk_step. See the host's.
 template <class S, AttentionPattern Pattern, AttentionPattern Kept = Pattern>
 void attention_decode(Context<Cuda>& context, const Step& at, Index heads, float scale, Rows<const S> q, Rows<const S> k,
                       Rows<const S> v, Rows<float> keys, Rows<float> values, Rows<Token> tokens, Rows<std::int32_t> index,
@@ -203,9 +196,14 @@ void attention_decode(Context<Cuda>& context, const Step& at, Index heads, float
   const ResidentStep<Cuda> resident(context, at);
   const DeviceStep& now = *static_cast<const Step&>(resident).device;
   const Index rows = keys.rows / q.rows;
-  attention_enter<S, Pattern>(context, now.position, rows, k, v, now.tokens, keys, values, tokens, index);
-  attention_step<S, Kept>(context, cuda::StepIndex{index.width > 0 ? index.data : nullptr, index.stride}, rows, now.position,
-                          heads, scale, q, keys, values, y);
+  if constexpr (IntervalPattern<Kept>) {
+    attention_enter<S, Pattern>(context, now.position, rows, k, v, now.tokens, keys, values, tokens, index);
+    attention_step<S, Kept>(context, cuda::StepIndex{index.width > 0 ? index.data : nullptr, index.stride}, rows, now.position,
+                            heads, scale, q, keys, values, y);
+  } else {
+    walk_step<Pattern, S>(context, {now.position, rows, static_cast<int>(heads), static_cast<int>(q.width / heads), scale, q, k,
+                                    v, now.tokens, keys, values, tokens, index, y, false, false});
+  }
 }
 
 }  // namespace coyote::inline v0

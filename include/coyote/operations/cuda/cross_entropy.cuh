@@ -244,8 +244,18 @@ void head_logits(Context<Cuda>& context, Rows<const S> hidden, Rows<const float>
   if (logits.empty()) return;
   const auto frame = context.frame();
   const auto table = cuda::Operand<S>::transposed(cuda::in_type<S>(context, embedding));
-  if (cuda::row_product<S, float>(context, hidden, table, nullptr, {}, logits)) return;
+  if (cuda::few_rows_product<false, false>(context, hidden, table, {}, nullptr, Rows<const float>(), logits)) return;
   cuda::product<S, float>(context, cuda::Operand<S>::of(hidden), table, logits, hidden.width, false);
+}
+/// The same of rows normalised by a rule.
+template <class S>
+void head_logits(Context<Cuda>& context, Rows<const S> mixed, Rows<const float> embedding, Rows<float> logits,
+                 const NormRule<float>& norm) {
+  if (logits.empty()) return;
+  const auto frame = context.frame();
+  const auto table = cuda::Operand<S>::transposed(cuda::in_type<S>(context, embedding));
+  if (cuda::few_rows_product<true, false>(context, mixed, table, norm, nullptr, Rows<const float>(), logits)) return;
+  head_logits<S>(context, cuda::normalised(context, norm, mixed), embedding, logits);
 }
 
 /// The mean over rows of the negative log likelihood (nats) of labels[i] under softmax(hidden[i] embedding^T), a number on the

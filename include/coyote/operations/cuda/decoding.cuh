@@ -59,6 +59,11 @@ __global__ void __launch_bounds__(1024)
   if (memory > 0) history(slot(position), c) = now;
 }
 
+/// The number of a bias that belongs to the step: its only row, or the one of its position; 0 where it is absent.
+__device__ inline float bias_at(const Rows<const float>& bias, std::int32_t position, Index column) {
+  return bias.rows == 0 ? 0.0f : bias(bias.rows == 1 ? 0 : position, column);
+}
+
 /// The row of a bias that belongs to the step.
 struct BiasRow {
   StepPosition at;

@@ -8,11 +8,22 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 // Chains of short kernels on Hopper and later: each starts while the one before still runs, so that its blocks are in place when
 // their inputs are there (programmatic dependent launch; captured graphs keep it).
 
-/// Lets the next kernel of a chain start, and waits until those before have ended. A kernel calls it before it touches memory.
-__device__ inline void follow() {
+/// Lets the next kernel of a chain start.
+__device__ inline void let_next_start() {
 #if __CUDA_ARCH__ >= 900
-  asm volatile("griddepcontrol.launch_dependents;\ngriddepcontrol.wait;" ::: "memory");
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
+}
+/// Waits until the kernels before have ended. What a kernel touches earlier must be settled (Context::is_settled).
+__device__ inline void wait_for_previous() {
+#if __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
+#endif
+}
+/// Both. A kernel calls it before it touches memory.
+__device__ inline void follow() {
+  let_next_start();
+  wait_for_previous();
 }
 /// Does `follow` wait on this device? Where this unit's kernels were compiled for it, 9.0 or later; else they start in order.
 inline bool follows(const DeviceLimits& limits) {
@@ -35,7 +46,7 @@ void launch_following(const Context<Cuda>& context, void (*kernel)(Parameters...
   config.dynamicSmemBytes = bytes;
   config.stream = context.stream();
   config.attrs = &attribute;
-  config.numAttrs = follows(context.limits()) ? 1 : 0;
+  config.numAttrs = !context.starts_late() && follows(context.limits()) ? 1 : 0;
   check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...), name, __FILE__, __LINE__);
 }
 

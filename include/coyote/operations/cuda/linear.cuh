@@ -2,8 +2,10 @@
 #pragma once
 
 #include "coyote/operations/cuda/narrow_gradients.cuh"
+#include "coyote/operations/cuda/norm.cuh"
 #include "coyote/operations/cuda/product.cuh"
 #include "coyote/operations/cuda/row_product.cuh"
+#include "coyote/operations/cuda/step_product.cuh"
 
 namespace coyote::inline v0 {
 namespace cuda {
@@ -59,6 +61,20 @@ bool suits_blas(Operand<T> a, Operand<T> b, Rows<C> c, Index depth) {
          is_aligned(c.data, c.stride);
 }
 
+/// y = norm(x) weight + bias + skip, each of them unless absent, by the kernels for few rows; false where they do not serve.
+template <bool Normed, bool ByRows, class S, class C>
+bool few_rows_product(Context<Cuda>& context, Rows<const S> x, Operand<S> weight, const NormRule<float>& norm, const float* bias,
+                      Rows<const C> skip, Rows<C> y) {
+  if constexpr (std::is_same_v<S, bf16>) {
+    const bool is_settled = context.is_settled(weight.data, bias, norm.scale.data, norm.shift.data);
+    return step_product<Normed, ByRows>(context, StepProblem<1>{{{x, weight}}, y.width, is_settled, norm},
+                                        StepOutput<C>{bias, skip, y});
+  } else {
+    static_assert(!Normed);
+    return row_product<S, C>(context, x, weight, bias, skip, y);
+  }
+}
+
 /// dbias += the sum of dy over the rows that share a bias.
 template <class S>
 void add_bias_gradient(Context<Cuda>& context, const Batch& batch, Rows<const S> dy, Rows<float> dbias) {
@@ -91,8 +107,8 @@ class RoundedParameters<S, Cuda> {
 
 /// y[i, :] = x[i, :] weight + bias (+ skip[i, :], unless absent). weight [in, out] in float; bias 0, 1 or at least `length` rows.
 /// bf16 activations multiply by the weights rounded to bf16; sums are in float, and float products are exact ones (no TF32).
-/// 2 rows in out flop; bytes: x, y and the weights. Up to 8 rows, and bf16 maps of up to 128 channels or three times 64 outputs,
-/// by kernels of our own, others by cuBLASLt, except for very narrow or oddly placed matrices.
+/// 2 rows in out flop; bytes: x, y and the weights. Few rows (8, or 64 in bf16), and bf16 maps of up to 128 channels or three
+/// times 64 outputs, by kernels of our own, others by cuBLASLt, except for very narrow or oddly placed matrices.
 template <class S>
 void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const float> bias,
             Rows<S> y, Rows<const S> skip = {}) {
@@ -101,7 +117,8 @@ void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<co
   const bool per_channel = bias.rows == 1;
   const Rows<const S> w = cuda::in_type<S>(context, weight);
   const S* row = per_channel ? cuda::in_type<S>(context, bias).data : nullptr;
-  bool done = cuda::row_product<S, S>(context, x, cuda::Operand<S>::of(w), per_channel ? bias.data : nullptr, skip, y);
+  bool done =
+      cuda::few_rows_product<false, true>(context, x, cuda::Operand<S>::of(w), {}, per_channel ? bias.data : nullptr, skip, y);
   if constexpr (std::is_same_v<S, bf16>) done = done || cuda::narrow_product(context, x, w, row, skip, y);
   if (!done && cuda::suits_blas(cuda::Operand<S>::of(x), cuda::Operand<S>::of(w), y, x.width) &&
       cuda::is_aligned(skip.data, skip.stride)) {
@@ -115,6 +132,18 @@ void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<co
   if (bias.rows > 1) {
     cuda::map_rows(context, cuda::PositionBiasRow{cuda::sequences_of(batch), bias}, Write::add, y, bias);
   }
+}
+
+/// The same of x normalised by a rule, for a step's few rows of a bias per channel or none: in one pass where the kernels for
+/// them serve.
+template <class S>
+void linear(Context<Cuda>& context, const Batch& batch, Rows<const S> x, Rows<const float> weight, Rows<const float> bias,
+            Rows<S> y, Rows<const S> skip, const NormRule<float>& norm) {
+  if (y.empty()) return;
+  const auto frame = context.frame();
+  const auto w = cuda::Operand<S>::of(cuda::in_type<S>(context, weight));
+  if (bias.rows <= 1 && cuda::few_rows_product<true, true>(context, x, w, norm, bias.data, skip, y)) return;
+  linear<S>(context, batch, cuda::normalised(context, norm, x), weight, bias, y, skip);
 }
 
 /// dx (=|+=) dy weight^T; dweight += x^T dy; dbias += the sum of dy over the rows that share a bias. Absent dweight or dbias

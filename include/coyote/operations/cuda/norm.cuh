@@ -388,6 +388,21 @@ void normalise(Context<Cuda>& context, NormKind kind, float epsilon, Rows<const 
       x, y, scale, shift);
 }
 
+template <>
+inline constexpr bool steps_normalise<Cuda, bf16> = true;
+
+namespace cuda {
+
+/// The rows of x normalised by a rule, in the current frame.
+template <class S>
+Rows<const S> normalised(Context<Cuda>& context, const NormRule<float>& norm, Rows<const S> x) {
+  const Rows<S> y = context.make<S>(x.rows, x.width);
+  normalise<S>(context, norm.kind, norm.epsilon, x, norm.scale, norm.shift, y, {});
+  return y;
+}
+
+}  // namespace cuda
+
 /// Gradients of normalise: with n = (x - mean) * inverse and g = dy * scale,
 /// dx (=|+=) inverse * (g - [layer: mean(g)] - n * mean(g * n)) (+ skip, unless absent); dscale += sum dy * n; dshift += sum dy.
 /// One pass over x and dy makes dx and, block by block, the sums over rows. Floor: x, dy and dx once.

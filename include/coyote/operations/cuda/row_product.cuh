@@ -7,8 +7,8 @@
 
 namespace coyote::inline v0::cuda {
 
-// Products of a few rows, as decoding makes them: bound by how long one read of the weights takes, so many blocks, each with a
-// few columns, whose threads have all their reads under way at once.
+// Products of a few rows, as decoding makes them (those in bf16 have step_product.cuh): bound by how long one read of the weights
+// takes, so many blocks, each with a few columns, whose threads have all their reads under way at once.
 
 /// Up to so many rows.
 inline constexpr Index most_product_rows = 8;
