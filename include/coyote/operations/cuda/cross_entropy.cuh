@@ -295,9 +295,10 @@ inline cuda::Result count_equal(Context<Cuda>& context, std::span<const Token> p
 }
 
 /// The loss and the logits, to be compiled here or, with `extern`, elsewhere: see operations/cuda/compiled.
-#define COYOTE_CROSS_ENTROPY(EXTERN, S)                                                                                   \
-  EXTERN template void head_logits<S>(Context<Cuda>&, Rows<const S>, Rows<const float>, Rows<float>);                     \
-  EXTERN template cuda::Result cross_entropy<S>(Context<Cuda>&, Rows<const S>, Rows<const float>, std::span<const Token>, \
+#define COYOTE_CROSS_ENTROPY(EXTERN, S)                                                                                       \
+  EXTERN template void head_logits<S>(Context<Cuda>&, Rows<const S>, Rows<const float>, Rows<float>);                         \
+  EXTERN template void head_logits<S>(Context<Cuda>&, Rows<const S>, Rows<const float>, Rows<float>, const NormRule<float>&); \
+  EXTERN template cuda::Result cross_entropy<S>(Context<Cuda>&, Rows<const S>, Rows<const float>, std::span<const Token>,     \
                                                 std::span<Token>, std::span<double>, Rows<S>, Rows<float>)
 #ifdef COYOTE_CUDA_COMPILED
 COYOTE_CROSS_ENTROPY(extern, float);

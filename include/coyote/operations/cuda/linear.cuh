@@ -69,8 +69,9 @@ bool few_rows_product(Context<Cuda>& context, Rows<const S> x, Operand<S> weight
     const bool is_settled = context.is_settled(weight.data, bias, norm.scale.data, norm.shift.data);
     return step_product<Normed, ByRows>(context, StepProblem<1>{{{x, weight}}, y.width, is_settled, norm},
                                         StepOutput<C>{bias, skip, y});
+  } else if constexpr (Normed) {
+    return false;
   } else {
-    static_assert(!Normed);
     return row_product<S, C>(context, x, weight, bias, skip, y);
   }
 }
@@ -180,10 +181,12 @@ void linear_backward(Context<Cuda>& context, const Batch& batch, Rows<const S> x
   cuda::add_bias_gradient<S>(context, batch, dy, dbias);
 }
 
-/// A linear map's two functions, to be compiled here or, with `extern`, elsewhere: see operations/cuda/compiled.
+/// A linear map's functions, to be compiled here or, with `extern`, elsewhere: see operations/cuda/compiled.
 #define COYOTE_LINEAR(EXTERN, S)                                                                                             \
   EXTERN template void linear<S>(Context<Cuda>&, const Batch&, Rows<const S>, Rows<const float>, Rows<const float>, Rows<S>, \
                                  Rows<const S>);                                                                             \
+  EXTERN template void linear<S>(Context<Cuda>&, const Batch&, Rows<const S>, Rows<const float>, Rows<const float>, Rows<S>, \
+                                 Rows<const S>, const NormRule<float>&);                                                     \
   EXTERN template void linear_backward<S>(Context<Cuda>&, const Batch&, Rows<const S>, Rows<const float>, Rows<const S>,     \
                                           Rows<S>, Write, Rows<float>, Rows<float>)
 #ifdef COYOTE_CUDA_COMPILED
