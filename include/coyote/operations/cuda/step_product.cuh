@@ -35,6 +35,10 @@ inline namespace COYOTE_CUDA_ARCHITECTURES {
 
 inline constexpr int step_columns = 32, step_depth_warps = 8, step_chunk = 32;
 
+/// How many blocks a multiprocessor has room for.
+template <int Maps>
+inline constexpr int blocks_at_once = Maps == 1 ? 2 : 1;
+
 /// What the epilogue is told of a row's norm.
 struct RowStatistics {
   float mean = 0, inverse = 1;
@@ -169,7 +173,7 @@ __device__ void add_over_rows(float (&sums)[Tiles], float* of_warps) {
 ///
 /// are called for each of its rows and columns by one thread, the last with the inner product of every map.
 template <int Tiles, int Maps, bool Normed, bool ByRows, class Epilogue>
-__global__ void __launch_bounds__(32 * step_depth_warps * Maps, Maps == 1 ? 2 : 1)
+__global__ void __launch_bounds__(32 * step_depth_warps * Maps, blocks_at_once<Maps>)
     step_product_kernel(StepProblem<Maps> p, Epilogue epilogue) {
   static_assert(!Normed || Maps == 1);
   constexpr int warps = step_depth_warps, threads = 32 * warps * Maps, rows = 8 * Tiles, pitch = step_columns + 1;
@@ -356,7 +360,9 @@ bool step_product(Context<Cuda>& context, const StepProblem<Maps>& problem, cons
     launch_following(context, kernel, "launch of step_product", blocks, dim3(32 * step_depth_warps * Maps), bytes, problem,
                      epilogue);
   };
-  if (rows <= 8) {
+  // Eight rows a block while all blocks run at once: there is half as much to do before each can write.
+  const Index resident = blocks_at_once<Maps> * context.limits().multiprocessors;
+  if (rows <= 8 || ceil_div(rows, 8) * ceil_div(problem.columns, step_columns) <= resident) {
     launch(std::integral_constant<int, 1>{});
   } else {
     launch(std::integral_constant<int, 2>{});
