@@ -30,19 +30,30 @@ void time_steps(const char* name, Index width, const typename M::Options& layers
     LabelledBatch data;
     fill(task, Split::training, 0, size.batch, data);
     for (int warm = 0; warm < 8; ++warm) trainer.step(data.view());
-    // The whole step as a user sees it, the batch's copy to the device and the report's way back included.
-    double steps[30];
-    for (double& ms : steps) {
-      const auto begin = std::chrono::steady_clock::now();
-      trainer.step(data.view());
-      ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
-    }
-    std::sort(std::begin(steps), std::end(steps));
+    const auto median = [](auto&& step) {
+      double times[30];
+      for (double& ms : times) {
+        const auto begin = std::chrono::steady_clock::now();
+        step();
+        ms = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+      }
+      std::sort(std::begin(times), std::end(times));
+      return times[15];
+    };
+    // A round of a training loop, the batch's check, its copy to the device and the report's way back included: as in `fit`, the
+    // host prepares the next batch while the device is at work.
+    trainer.prepare(data.view());
+    const double round = median([&] {
+      trainer.begin();
+      trainer.prepare(data.view());
+      trainer.finish();
+    });
+    const double alone = median([&] { trainer.step(data.view()); });
     // What the context used for activations and scratch, and parameters, their gradients and two moments.
     const double memory =
         static_cast<double>(context.peak_memory()) + 16.0 * static_cast<double>(model.parameters().values().size());
-    std::printf("training_step %s L=%td,B=%td,D=%td %.4f ms; device memory %.0f MB\n", name, size.length, size.batch, width,
-                steps[15], memory / 1e6);
+    std::printf("training_step %s L=%td,B=%td,D=%td %.4f ms; device memory %.0f MB; prepared by itself %.4f ms\n", name,
+                size.length, size.batch, width, round, memory / 1e6, alone);
     std::fflush(stdout);
   }
 }

@@ -50,6 +50,26 @@ TEST_CASE("kept elements are scaled, their share is as asked, backward has the s
   }
 }
 
+TEST_CASE("the eight numbers of a draw keep their share each, independently, of a rate rounded to 16 bits") {
+  const DropoutRule rule(0.1, Stream(Seed{3}, Purpose::dropout));
+  CHECK(rule.threshold() == 6554);
+  CHECK(rule.scale() == 65536.0 / (65536 - 6554));
+  constexpr std::uint64_t draws = 40000;
+  double kept[8] = {}, both[8] = {};  // both: with the number before it, 0 with 7 of the draw before
+  for (std::uint64_t n = 0; n < 8 * draws; ++n) {
+    kept[n % 8] += rule.keeps(n / 800, n % 800) ? 1 : 0;
+    if (n > 0) both[n % 8] += rule.keeps(n / 800, n % 800) && rule.keeps((n - 1) / 800, (n - 1) % 800) ? 1 : 0;
+  }
+  for (int place = 0; place < 8; ++place) {
+    CHECK(std::abs(kept[place] / draws - 0.9) <= 5 * std::sqrt(0.1 * 0.9 / draws));
+    CHECK(std::abs(both[place] / draws - 0.81) <= 5 * std::sqrt(0.81 * 0.19 / draws));
+  }
+  const Stream any(Seed{3}, Purpose::dropout);
+  CHECK_FALSE(DropoutRule(1e-6, any).active());
+  CHECK(DropoutRule(1e-5, any).threshold() == 1);
+  CHECK(DropoutRule(0.999999, any).scale() == 65536);
+}
+
 TEST_CASE("draws are named by seed, step and layer, and are the same on every backend and for any number of threads") {
   const Run<Cpu> base(0.5, 1, 0, 7);
   CHECK(base == Run<Cpu>(0.5, 1, 0, 7));

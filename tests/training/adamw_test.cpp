@@ -161,4 +161,28 @@ TEST_CASE("NaN stops training, says where, and leaves the parameters as they wer
   }
 }
 
+TEST_CASE("a step in parts is the same step, and its parts come in order") {
+  Model whole = make(), parts = make();
+  Context<Cpu> context(1);
+  Trainer<Model> a(whole, context, {.schedule = {.steps = 10}}), b(parts, context, {.schedule = {.steps = 10}});
+  LabelledBatch data[2];
+  fill(PreviousToken(), Split::training, 0, 4, data[0]);
+  fill(PreviousToken(), Split::training, 4, 3, data[1]);
+  CHECK_THROWS_WITH_AS(b.begin(), doctest::Contains("no batch"), Error);
+  CHECK_THROWS_AS(b.finish(), Error);
+  b.prepare(data[0].view());
+  for (int step = 0; step < 4; ++step) {
+    const StepReport expected = a.step(data[step % 2].view());
+    b.begin();
+    b.prepare(data[(step + 1) % 2].view());
+    CHECK_THROWS_WITH_AS(b.begin(), doctest::Contains("a second step"), Error);
+    const StepReport report = b.finish();
+    CHECK(report.loss == expected.loss);
+    CHECK(report.accuracy == expected.accuracy);
+  }
+  CHECK(values(whole) == values(parts));
+  b.discard();
+  CHECK_THROWS_AS(b.begin(), Error);
+}
+
 }  // namespace

@@ -54,6 +54,8 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
   using Final = Layer<FinalNorm, Backend, S>;
   using Drop = Layer<Dropout, Backend, S>;
   using P = parameter_t<S>;
+  static_assert(std::same_as<typename Final::State, NoState>,
+                "coyote: a language model's last norm works row by row: the loss shows it the rows with labels alone");
 
  public:
   using Scalar = S;
@@ -62,7 +64,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
 
   /// Kept between calls, so that a training step allocates nothing after the first.
   struct Saved {
-    Tensor<Backend, S> embedded, mixed, normed, hidden;
+    Tensor<Backend, S> embedded, mixed, labelled, hidden;
     DropoutRule dropped;
     typename Net::Saved layers;
     typename Final::Saved norm;
@@ -130,7 +132,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     const Batch& here = resident;
     const RoundedParameters<S, Backend> rounded(context, store_);
     Saved saved;
-    run(context, here, saved);
+    run_to_labels(context, here, saved);
     return cross_entropy<S>(context, saved.hidden, embedding_.view(), here.resident_labels(), predicted, losses, Rows<S>{},
                             Rows<P>{});
   }
@@ -151,14 +153,14 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     clear_penalties(context);
     GatheredSums<Backend> sums(context);
     auto order = token_order(context, here.resident_tokens(), options_.vocabulary);
-    run(context, here, saved);
+    run_to_labels(context, here, saved);
     const Index width = options_.width, labels = static_cast<Index>(here.labels.size());
-    Tensor<Backend, S> dhidden = context.template make<S>(labels, width);
+    Tensor<Backend, S> dhidden = context.template make<S>(labels, width), dlabelled = context.template make<S>(labels, width);
     const auto loss = cross_entropy<S>(context, saved.hidden, embedding_.view(), here.resident_labels(), predicted, {}, dhidden,
                                        embedding_.gradient);
     Tensor<Backend, S> turns[2] = {context.template make<S>(here.rows(), width), context.template make<S>(here.rows(), width)};
-    scatter<S>(context, here.resident_label_rows(), dhidden, turns[0]);
-    norm_.backward(context, here, turns[0], turns[1], Write::overwrite, saved.norm);
+    norm_.backward(context, labelled_rows(here), dhidden, dlabelled, Write::overwrite, saved.norm);
+    scatter<S>(context, here.resident_label_rows(), dlabelled, turns[1]);
     net_.backward(context, here, turns[1], turns[0], Write::overwrite, saved.layers);
     embed_batch_backward<S>(context, order, here, saved.dropped, turns[0], embedding_.gradient, positions_.gradient);
     sums.finish();
@@ -174,7 +176,9 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     const RoundedParameters<S, Backend> rounded(context, store_);
     Saved saved;
     run(context, resident, saved);
-    head_logits<S>(context, saved.normed, embedding_.view(), y);
+    Tensor<Backend, S> normed = context.template make<S>(batch.rows(), options_.width);
+    norm_.forward(context, resident, saved.mixed, normed, saved.norm);
+    head_logits<S>(context, normed, embedding_.view(), y);
   }
 
   /// A decoding state for `sequences` sequences of at most `capacity` tokens each.
@@ -242,7 +246,7 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     }
   }
 
-  /// Everything up to the labelled rows. Not inlined: both kinds of loss would compile all layers again.
+  /// Everything up to the last norm. Not inlined: both kinds of loss would compile all layers again.
   [[gnu::noinline]] void run(Context<Backend>& context, const Batch& batch, Saved& saved) const {
     const Index rows = batch.rows(), width = options_.width;
     saved.embedded = context.template make<S>(rows, width);
@@ -250,11 +254,18 @@ class LanguageModel : detail::RequireSupport<M, Backend, S> {
     embed_batch<S>(context, batch, embedding_.view(), positions_.view(), saved.dropped, saved.embedded);
     saved.mixed = context.template make<S>(rows, width);
     net_.forward(context, batch, saved.embedded, saved.mixed, saved.layers);
-    saved.normed = context.template make<S>(rows, width);
-    norm_.forward(context, batch, saved.mixed, saved.normed, saved.norm);
-    saved.hidden = context.template make<S>(static_cast<Index>(batch.labels.size()), width);
-    gather<S>(context, batch.resident_label_rows(), saved.normed, saved.hidden);
   }
+  /// The last norm of the rows with labels: nothing reads it of others.
+  void run_to_labels(Context<Backend>& context, const Batch& batch, Saved& saved) const {
+    run(context, batch, saved);
+    const Index labels = static_cast<Index>(batch.labels.size());
+    saved.labelled = context.template make<S>(labels, options_.width);
+    saved.hidden = context.template make<S>(labels, options_.width);
+    gather<S>(context, batch.resident_label_rows(), saved.mixed, saved.labelled);
+    norm_.forward(context, labelled_rows(batch), saved.labelled, saved.hidden, saved.norm);
+  }
+  /// The rows with labels, each as a sequence of its own.
+  static Batch labelled_rows(const Batch& batch) { return {.sequences = static_cast<Index>(batch.labels.size()), .length = 1}; }
   void check_step(const State& state, std::span<const Token> tokens) const {
     if (state.position >= state.capacity) {
       throw Error("LanguageModel::step", words("at most the ", state.capacity, " tokens that the state was made for"),

@@ -8,9 +8,10 @@
 
 namespace coyote::inline v0 {
 
-/// Which elements dropout keeps: element (row, column) is kept when 32 random bits are at least rate * 2^32. The
-/// comparison is one of integers, so every backend keeps the same ones; what is kept is multiplied by scale(). One
-/// Philox draw serves four neighbouring columns: word column % 4 of draw row * 2^32 + column / 4.
+/// Which elements dropout keeps: element (row, column) is kept when 16 random bits are at least rate * 2^16. The rate is rounded
+/// to a multiple of 2^-16 for it, and scale() belongs to the rounded one, so that expectations are exact. The comparison is one
+/// of integers, so every backend keeps the same ones; what is kept is multiplied by scale(). One Philox draw serves eight
+/// neighbouring columns: number column % 8, of 16 bits, of draw row * 2^32 + column / 8.
 class DropoutRule {
  public:
   /// Keeps everything.
@@ -18,18 +19,21 @@ class DropoutRule {
   /// @param rate  the probability of dropping an element, in [0, 1)
   constexpr DropoutRule(double rate, Stream stream) : stream_(stream) {
     if (!(rate >= 0 && rate < 1)) throw Error("dropout", "a rate in [0, 1)", words(rate));
-    threshold_ = static_cast<std::uint32_t>(rate * 0x1p32);
-    scale_ = 1 / (1 - rate);
+    threshold_ = static_cast<std::uint32_t>(rate * 0x1p16 + 0.5);
+    if (threshold_ > 0xFFFF) threshold_ = 0xFFFF;
+    scale_ = 0x1p16 / (0x1p16 - threshold_);
   }
 
   /// False when everything is kept: kernels then skip the draws.
   constexpr bool active() const { return threshold_ != 0; }
+  /// What is dropped, of 2^16.
   constexpr std::uint32_t threshold() const { return threshold_; }
   constexpr double scale() const { return scale_; }
   constexpr const Stream& stream() const { return stream_; }
 
   constexpr bool keeps(std::uint64_t row, std::uint64_t column) const {
-    return stream_.bits(row << 32 | column / 4)[static_cast<std::size_t>(column % 4)] >= threshold_;
+    const auto place = static_cast<std::uint32_t>(column % 8);
+    return (stream_.words(row << 32 | column / 8)[place / 2] >> place % 2 * 16 & 0xFFFF) >= threshold_;
   }
 
  private:

@@ -83,19 +83,31 @@ FitResult fit(Trainer<Model>& trainer, const T& task, const FitOptions& options,
   using Clock = std::chrono::steady_clock;
   const auto begin = Clock::now();
   const double before = result.seconds;
-  LabelledBatch data;
-  double loss = 0;
-  std::uint64_t since = 0;
-  while (trainer.steps() < options.steps && !result.stopped_early) {
-    std::uint64_t first = trainer.steps() * static_cast<std::uint64_t>(options.batch);
+  LabelledBatch data[2];  // of this step and of the next, which is made while a device is at work on this one
+  const auto prepare = [&](std::uint64_t step) {
+    if (step >= options.steps) return;
+    std::uint64_t first = step * static_cast<std::uint64_t>(options.batch);
     Index count = options.batch;
     if (options.epoch > 0) {
       const auto batch = static_cast<std::uint64_t>(options.batch), per_epoch = (options.epoch + batch - 1) / batch;
-      first = trainer.steps() % per_epoch * batch;
+      first = step % per_epoch * batch;
       count = static_cast<Index>(std::min(batch, options.epoch - first));
     }
-    fill(task, Split::training, first, count, data);
-    const StepReport report = trainer.step(data.view());
+    LabelledBatch& next = data[step % 2];
+    fill(task, Split::training, first, count, next);
+    trainer.prepare(next.view());
+  };
+  const struct Forgetting {  // a pause may come before the step of a batch that is prepared
+    Trainer<Model>& trainer;
+    ~Forgetting() { trainer.discard(); }
+  } forgetting{trainer};
+  double loss = 0;
+  std::uint64_t since = 0;
+  if (!result.stopped_early) prepare(trainer.steps());
+  while (trainer.steps() < options.steps && !result.stopped_early) {
+    trainer.begin();
+    prepare(trainer.steps() + 1);
+    const StepReport report = trainer.finish();
     loss += report.loss;
     ++since;
     const bool look = trainer.steps() % options.evaluate_every == 0 || trainer.steps() == options.steps;

@@ -10,9 +10,12 @@ namespace coyote::inline v0 {
 template <class Backend>
 class StepRunner {
  public:
-  /// Calls work(batch), with the batch where operations read it.
+  /// Brings the batch of a coming step to where operations read it, while an earlier step may still be under way.
   /// @param step  number of the step, which names its random draws
   /// @param rate  its learning rate, for backends that replay what they were told before
+  void prepare(Context<Backend>&, const Batch&, std::uint64_t /*step*/, double /*rate*/) {}
+  /// Calls work(batch), with the batch that was prepared last where operations read it. The work may still be under way when
+  /// this returns.
   template <class Work>
   void run(Context<Backend>& context, const Batch& batch, std::uint64_t step, double /*rate*/, Work&& work) {
     context.step = step;

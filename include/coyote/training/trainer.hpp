@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <optional>
+#include <utility>
 
 #include "coyote/models/language_model.hpp"
 #include "coyote/training/adamw.hpp"
@@ -60,18 +61,49 @@ class Trainer {
 
   /// One update from a labelled batch.
   StepReport step(const Batch& batch) {
-    StepReport report;
-    report.rate = options_.adamw.rate * options_.schedule.factor(steps_);
+    prepare(batch);
+    begin();
+    return finish();
+  }
+
+  // The same in three parts, for a host that has other work while a device is at its own, the next batch for example:
+  //
+  //     trainer.prepare(first); for (...) { trainer.begin(); ...; trainer.prepare(next); report = trainer.finish(); }
+
+  /// Checks the batch of the next step and brings it to the device, while a step may be under way. What the batch views stays
+  /// until that step's `finish`.
+  void prepare(const Batch& batch) {
     model_.check(batch);
-    runner_.run(context_, batch, steps_, report.rate, [&](const Batch& here) { update(here, report.rate); });
+    prepared_.reset();
+    const std::uint64_t coming = steps_ + (under_way_ ? 1 : 0);
+    runner_.prepare(context_, batch, coming, rate(coming));
+    prepared_ = batch;
+  }
+  /// Begins the step of the batch that was prepared.
+  void begin() {
+    if (!prepared_ || under_way_) {
+      throw Error("Trainer::begin", "a prepared batch, and no step under way", prepared_ ? "a second step" : "no batch");
+    }
+    const Batch batch = *std::exchange(prepared_, std::nullopt);
+    labels_ = batch.labels.size();
+    runner_.run(context_, batch, steps_, rate(steps_), [&](const Batch& here) { update(here, rate(steps_)); });
+    under_way_ = true;
+  }
+  /// Waits for the step that was begun.
+  StepReport finish() {
+    if (!std::exchange(under_way_, false)) throw Error("Trainer::finish", "a step under way", "none");
+    StepReport report;
+    report.rate = rate(steps_);
     report.loss = numbers_->loss;
     report.auxiliary_loss = auxiliary_loss(context_);
     report.gradient_norm = std::sqrt(static_cast<double>(numbers_->squares));
     if (!std::isfinite(report.loss) || !std::isfinite(report.gradient_norm)) fail(report);
-    report.accuracy = numbers_->right / static_cast<double>(batch.labels.size());
+    report.accuracy = numbers_->right / static_cast<double>(labels_);
     ++steps_;
     return report;
   }
+  /// Forgets a prepared batch.
+  void discard() { prepared_.reset(); }
 
   /// Calls visit(kind, name, matrix) for all that training carries from step to step: the parameters (kind ""), and the two
   /// moments of each ("adamw.first.", "adamw.second."). Checkpoints are made of it.
@@ -98,6 +130,8 @@ class Trainer {
   struct Numbers {
     typename Context<Backend>::Value loss, right, squares;
   };
+
+  double rate(std::uint64_t step) const { return options_.adamw.rate * options_.schedule.factor(step); }
 
   /// One step's work. On a device nothing in it may wait for the host, or depend on what the batch holds but its sizes.
   void update(const Batch& batch, double rate) {
@@ -147,6 +181,9 @@ class Trainer {
   TrainerOptions options_;
   Buffer<Backend, P> first_, second_;
   std::uint64_t steps_ = 0;
+  std::optional<Batch> prepared_;
+  std::size_t labels_ = 0;  // of the step under way
+  bool under_way_ = false;
   typename Model::Saved saved_;
   StepRunner<Backend> runner_;
   std::optional<Numbers> numbers_;

@@ -22,7 +22,7 @@ TEST_CASE("long and odd lengths, one and many sequences") {
   }
   check<bf16, Dense>({.lengths = {300, 100}, .heads = 2, .width = 64, .pad = 1});
   check<bf16, Dense>({.lengths = {300, 100}, .heads = 2, .width = 128, .pad = 8, .offset = 8});
-  for (const Index width : {8, 40, 64, 88, 128}) {  // sequences that begin at every place of a draw's four keys
+  for (const Index width : {8, 40, 64, 88, 128}) {  // sequences that begin at every place of a draw's eight keys
     check<bf16, Dense>({.lengths = {601, 66, 135, 1, 520}, .heads = 3, .width = width, .rate = 0.1});
     check<bf16, Dense>({.lengths = {513, 513}, .heads = 1, .width = width, .packed = false, .rate = 0.5});
   }
@@ -77,6 +77,56 @@ TEST_CASE("NaN in another sequence stays there") {
   for (const double rate : {0.0, 0.1}) {
     for (const Index length : {5, 63, 70, 130}) {
       for (const Index width : {64, 128, 256, 512}) check_leaks(length, width, rate);
+    }
+  }
+}
+
+/// Scores so large that their rounding is far above 1: probabilities stay at most 1, and gradients finite.
+void check_extremes(Index length, Index width, double rate) {
+  CAPTURE(length);
+  CAPTURE(width);
+  CAPTURE(rate);
+  const Sequences sequences({length, length}, 7);
+  const Index rows = 2 * length;
+  const AttentionDropout dropout{rate, Stream(Seed{9}, Purpose::dropout)};
+  Both<bf16> q(rows, width, width), k(rows, width, width), v(rows, width, width), dy(rows, width, width), y(rows, width, width),
+      dq(rows, width, width), dk(rows, width, width), dv(rows, width, width);
+  Both<float> log(rows, 1, 1);
+  const double size = std::sqrt(2.5e8 / std::sqrt(static_cast<double>(width)));
+  q.fill(1, size);
+  k.fill(2, size);
+  v.fill(3);
+  dy.fill(4);
+  Context<Cuda> context;
+  context.poison(true);
+  attention<bf16, Dense>(context, sequences.batch(), {}, 1, 1.0f, dropout, q.view(), k.view(), v.view(), y.view(), log.view());
+  attention_backward<bf16, Dense>(context, sequences.batch(), {}, 1, 1.0f, dropout, q.view(), k.view(), v.view(), y.view(),
+                                  log.view(), dy.view(), dq.view(), dk.view(), dv.view());
+  context.synchronise();
+  log.download();
+  double largest = 0;
+  for (Index i = 0; i < rows; ++i) largest = std::max(largest, static_cast<double>(std::as_const(log)(i, 0)));
+  CHECK(largest > 5e8);
+  for (Both<bf16>* m : {&y, &dq, &dk, &dv}) {
+    m->download();
+    double most = 0;
+    bool finite = true;
+    for (Index i = 0; i < rows; ++i) {
+      for (Index c = 0; c < width; ++c) {
+        const double x = std::as_const(*m)(i, c);
+        finite = finite && std::isfinite(x);
+        most = std::max(most, std::abs(x));
+      }
+    }
+    CHECK(finite);
+    if (m == &y) CHECK(most > 0);
+  }
+}
+
+TEST_CASE("scores near 1e9 give finite gradients") {
+  for (const double rate : {0.0, 0.1}) {
+    for (const Index length : {64, 100, 300}) {
+      for (const Index width : {64, 128, 256, 512}) check_extremes(length, width, rate);
     }
   }
 }

@@ -42,6 +42,43 @@ TEST_CASE("captured steps make the same updates as those that are not, bit for b
   CHECK(results[0] != values(*std::make_unique<OnGpu<float>>(make<OnGpu<float>>())));
 }
 
+TEST_CASE("steps whose batches are prepared ahead make the same updates, bit for bit") {
+  const PreviousToken task;
+  std::vector<float> results[2];
+  std::vector<double> losses[2];
+  for (const bool ahead : {false, true}) {
+    Context<Cuda> context;
+    auto model = make<OnGpu<float>>();
+    Trainer trainer(model, context, {.schedule = {.steps = 40}});
+    LabelledBatch data[2], other;
+    fill(task, Split::validation, 0, 3, other);
+    const auto prepare = [&](std::uint64_t step) {
+      LabelledBatch& batch = data[step % 2];
+      fill(task, Split::training, 16 * step, step == 7 ? 16 : step % 5 == 4 ? 5 : 8, batch);
+      trainer.prepare(batch.view());
+    };
+    if (ahead) prepare(0);
+    for (std::uint64_t step = 0; step < 12; ++step) {
+      if (!ahead) prepare(step);
+      trainer.begin();
+      if (ahead) prepare(step + 1);
+      losses[ahead ? 1 : 0].push_back(trainer.finish().loss);
+      if (step % 3 == 0)
+        losses[ahead ? 1 : 0].push_back(model.loss(context, other.view()));  // it uses the same memory to send from
+    }
+    // A batch prepared for the step that came next, which then became another one.
+    if (!ahead) trainer.set_steps(30);
+    prepare(12);
+    if (ahead) trainer.set_steps(30);
+    trainer.begin();
+    losses[ahead ? 1 : 0].push_back(trainer.finish().loss);
+    CHECK(trainer.runner().graphs() > 0);
+    results[ahead ? 1 : 0] = values(model);
+  }
+  CHECK(losses[0] == losses[1]);
+  CHECK(results[0] == results[1]);
+}
+
 TEST_CASE("training follows the host's, number by number") {
   const PreviousToken task;
   Context<Cuda> context;

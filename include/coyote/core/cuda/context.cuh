@@ -99,6 +99,7 @@ class Result {
 struct StepNumbers {
   std::uint64_t step = 0;  ///< names the dropout draws; AdamW's t is one more
   double rate = 0;         ///< learning rate
+  friend bool operator==(const StepNumbers&, const StepNumbers&) = default;
 };
 
 }  // namespace cuda
@@ -188,6 +189,22 @@ class Context<Cuda> : public ContextBase {
     COYOTE_CUDA_CHECK(cudaEventRecord(resources_->sent, stream()));
   }
 
+  /// `send`, beside the work given so far, to where only `take_ahead` reads.
+  void send_ahead(const std::byte* staged, void* device, std::size_t bytes) {
+    const Resources& r = *resources_;
+    COYOTE_CUDA_CHECK(cudaStreamWaitEvent(r.ahead, r.taken));
+    COYOTE_CUDA_CHECK(cudaMemcpyAsync(device, staged, bytes, cudaMemcpyHostToDevice, r.ahead));
+    COYOTE_CUDA_CHECK(cudaEventRecord(r.sent, r.ahead));
+    COYOTE_CUDA_CHECK(cudaEventRecord(r.landed, r.ahead));
+  }
+  /// What follows finds a copy of what was sent ahead at `to`.
+  void take_ahead(const void* from, void* to, std::size_t bytes) {
+    const Resources& r = *resources_;
+    COYOTE_CUDA_CHECK(cudaStreamWaitEvent(r.stream, r.landed));
+    COYOTE_CUDA_CHECK(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToDevice, r.stream));
+    COYOTE_CUDA_CHECK(cudaEventRecord(r.taken, r.stream));
+  }
+
   /// The place of a number that an operation is about to work out.
   cuda::Result value(cuda::Slot slot) {
     fetched_ = coming_ = false;
@@ -214,15 +231,13 @@ class Context<Cuda> : public ContextBase {
 
   /// While a training step is captured or replayed, its numbers are read from the device, elsewhere from the host: then these
   /// are absent.
-  const cuda::StepNumbers* device_numbers() const { return numbers_on_device_ ? resources_->numbers.data() : nullptr; }
-  const std::uint64_t* device_step() const { return numbers_on_device_ ? &resources_->numbers.data()->step : nullptr; }
-  /// Sends the numbers of the next step, from which on kernels read them there.
-  void send_numbers(const cuda::StepNumbers& numbers) {
-    upload(&numbers, resources_->numbers.data(), sizeof(numbers));
-    numbers_on_device_ = true;
-    fetched_ = coming_ = false;
+  const cuda::StepNumbers* device_numbers() const { return step_numbers_; }
+  const std::uint64_t* device_step() const { return step_numbers_ != nullptr ? &step_numbers_->step : nullptr; }
+  /// Says that a step begins whose numbers kernels find at `numbers`, on the device; nullptr: that it has ended.
+  void use_numbers(const cuda::StepNumbers* numbers) {
+    if (numbers != nullptr) fetched_ = coming_ = false;
+    step_numbers_ = numbers;
   }
-  void forget_numbers() { numbers_on_device_ = false; }
 
   /// Says that `copy` holds the `size` parameters at `values` rounded to bf16, until it says otherwise.
   void use_rounded(const float* values, Index size, const bf16* copy) { rounded_ = {values, size, copy}; }
@@ -292,15 +307,14 @@ class Context<Cuda> : public ContextBase {
   }
 
   struct Resources {
-    cudaStream_t stream = nullptr, side = nullptr;
+    cudaStream_t stream = nullptr, side = nullptr, ahead = nullptr;
     cublasLtHandle_t blas = nullptr;
-    cudaEvent_t sent = nullptr, forked = nullptr, joined = nullptr;
+    cudaEvent_t sent = nullptr, forked = nullptr, joined = nullptr, landed = nullptr, taken = nullptr;
     cuda::DeviceLimits limits;
     cuda::ProductPlans product_plans;
     cuda::PinnedArray<std::byte> staging;
     cuda::PinnedArray<double> host_slots;
     cuda::DeviceArray<double> slots;
-    cuda::DeviceArray<cuda::StepNumbers> numbers;
     bool starts_late = false;
 
     explicit Resources(DeviceNumber device) {
@@ -328,11 +342,11 @@ class Context<Cuda> : public ContextBase {
       cuda::require_capability(limits);
       host_slots = cuda::PinnedArray<double>(static_cast<Index>(cuda::Slot::count));
       slots = cuda::DeviceArray<double>(static_cast<Index>(cuda::Slot::count));
-      numbers = cuda::DeviceArray<cuda::StepNumbers>(1);
-      for (cudaEvent_t* event : {&sent, &forked, &joined}) {
+      for (cudaEvent_t* event : {&sent, &forked, &joined, &landed, &taken}) {
         COYOTE_CUDA_CHECK(cudaEventCreateWithFlags(event, cudaEventDisableTiming));
       }
-      for (cudaStream_t* made : {&stream, &side}) COYOTE_CUDA_CHECK(cudaStreamCreateWithFlags(made, cudaStreamNonBlocking));
+      for (cudaStream_t* made : {&stream, &side, &ahead})
+        COYOTE_CUDA_CHECK(cudaStreamCreateWithFlags(made, cudaStreamNonBlocking));
       if (const cublasStatus_t made = cublasLtCreate(&blas); made != CUBLAS_STATUS_SUCCESS) {
         blas = nullptr;
         release();
@@ -343,11 +357,12 @@ class Context<Cuda> : public ContextBase {
     Resources& operator=(const Resources&) = delete;
     ~Resources() { release(); }
     void release() noexcept {
+      cudaStreamSynchronize(ahead);
       cudaStreamSynchronize(side);
       cudaStreamSynchronize(stream);
       if (blas != nullptr) cublasLtDestroy(blas);
-      for (const cudaEvent_t event : {sent, forked, joined}) cudaEventDestroy(event);
-      for (const cudaStream_t made : {side, stream}) cudaStreamDestroy(made);
+      for (const cudaEvent_t event : {sent, forked, joined, landed, taken}) cudaEventDestroy(event);
+      for (const cudaStream_t made : {ahead, side, stream}) cudaStreamDestroy(made);
     }
     cuda::DeviceMemory memory() const { return {stream}; }
   };
@@ -355,7 +370,8 @@ class Context<Cuda> : public ContextBase {
   std::unique_ptr<Resources> resources_;
   DeviceArena arena_, sums_arena_;  // they go before the stream
   std::vector<cuda::WaitingSum> waiting_sums_;
-  bool gathers_sums_ = false, fetched_ = false, coming_ = false, numbers_on_device_ = false, is_beside_ = false, settled_ = false;
+  const cuda::StepNumbers* step_numbers_ = nullptr;
+  bool gathers_sums_ = false, fetched_ = false, coming_ = false, is_beside_ = false, settled_ = false;
   struct {
     const float* values = nullptr;
     Index size = 0;

@@ -94,11 +94,14 @@ inline void dropout_multipliers(const DropoutRule& rule, Index query_row, Index 
   }
   for (Index j = 0; j < keys;) {
     const Index key = key_row + j;
-    std::fill_n(low, width, static_cast<std::uint32_t>(key / 4));
+    std::fill_n(low, width, static_cast<std::uint32_t>(key / 8));
     philox_lanes<width>(low, middle, static_cast<std::uint32_t>(step), static_cast<std::uint32_t>(step >> 32),
                         rule.stream().key(), draws);
-    for (Index word = key % 4; word < 4 && j < keys; ++word, ++j) {
-      for (int l = 0; l < width; ++l) to[j * width + l] = draws[word][l] >= rule.threshold() ? scale : S{};
+    for (Index n = key % 8; n < 8 && j < keys; ++n, ++j) {
+      const Index shift = n % 2 * 16;
+      for (int l = 0; l < width; ++l) {
+        to[j * width + l] = (draws[n / 2][l] >> shift & 0xFFFF) >= rule.threshold() ? scale : S{};
+      }
     }
   }
 }

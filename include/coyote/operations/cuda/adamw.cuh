@@ -16,15 +16,25 @@ struct AdamWNumbers {
   std::uint64_t t;
 };
 
+/// A sum of squares that is still in parts, and where the sum belongs.
+struct SquareParts {
+  const double* parts;
+  Index count;
+  double* sum;
+};
+
 inline namespace COYOTE_CUDA_ARCHITECTURES {
 
+/// The array is padded to a multiple of 16.
 template <class T>
 __global__ void __launch_bounds__(256) square_parts_kernel(const T* x, Index count, double* parts) {
   follow();
   double sum = 0;
-#pragma unroll 8
-  for (Index i = Index{blockIdx.x} * 256 + threadIdx.x; i < count; i += Index{gridDim.x} * 256) {
-    sum += static_cast<double>(x[i]) * static_cast<double>(x[i]);
+#pragma unroll 4
+  for (Index i = Index{blockIdx.x} * 256 + threadIdx.x; i < count / 4; i += Index{gridDim.x} * 256) {
+    const Pack<4> values = load<4>(x + 4 * i);
+#pragma unroll
+    for (int n = 0; n < 4; ++n) sum += static_cast<double>(values[n]) * static_cast<double>(values[n]);
   }
   sum = block_sum<256>(sum);
   if (threadIdx.x == 0) parts[blockIdx.x] = sum;
@@ -34,17 +44,19 @@ __global__ void __launch_bounds__(256) square_parts_kernel(const T* x, Index cou
 /// not finite: the host learns it from the same numbers.
 template <class T>
 __global__ void __launch_bounds__(256)
-    adamw_kernel(AdamWNumbers n, const StepNumbers* device_numbers, double clip, const double* loss, const double* squares,
+    adamw_kernel(AdamWNumbers n, const StepNumbers* device_numbers, double clip, const double* loss, SquareParts squares,
                  bool decays, Index count, const T* gradients, T* values, T* first, T* second) {
   follow();
   __shared__ float shared[5];
   __shared__ bool finite;
+  // Every block adds up the parts, in one order: a kernel for that would take longer.
+  const double square = sum_of_parts(squares.parts, squares.count);
   if (threadIdx.x == 0) {
+    if (blockIdx.x == 0) *squares.sum = square;
     if (device_numbers != nullptr) {
       n.rate = device_numbers->rate;
       n.t = device_numbers->step + 1;
     }
-    const double square = *squares;
     finite = isfinite(square) && isfinite(*loss);
     shared[0] = clip > 0 && square > clip * clip ? static_cast<float>(clip / sqrt(square)) : 1.0f;
     // 1 / (1 - beta^t): the only thread that is at work here should not wait for a power in double.
@@ -80,23 +92,25 @@ __global__ void __launch_bounds__(256)
 }  // namespace COYOTE_CUDA_ARCHITECTURES
 }  // namespace cuda
 
-/// Sum of squares of an array, in double, in a fixed order: a number on the device.
-inline cuda::Result sum_of_squares(Context<Cuda>& context, const cuda::DeviceArray<float>& values) {
-  const auto frame = context.frame();
+/// The sum of squares of gradients, in double, in a fixed order: parts in the context's current frame, which `adamw` adds up.
+struct DeviceSquares {
+  cuda::Result sum;
+  cuda::SquareParts parts;
+  operator cuda::Result() const { return sum; }
+};
+inline DeviceSquares sum_of_squares(Context<Cuda>& context, const cuda::DeviceArray<float>& values) {
   const Index blocks = std::clamp<Index>(ceil_div(values.size(), 4096), 1, 1024);
   double* parts = context.make<double>(1, blocks).data;
   cuda::launch_following(context, &cuda::square_parts_kernel<float>, "launch of square_parts", static_cast<unsigned>(blocks), 256,
                          0, values.data(), values.size(), parts);
   const cuda::Result sum = context.value(cuda::Slot::squares);
-  cuda::launch_following(context, &cuda::add_parts_kernel<double>, "launch of add_parts", 1, 256, 0, parts, blocks, 1.0,
-                         sum.data());
-  return sum;
+  return {sum, {parts, blocks, sum.data()}};
 }
 
 /// The update of training/adamw.hpp on the device. In a captured step, rate and t are the context's device_numbers().
 inline void adamw(Context<Cuda>& context, const AdamWOptions& options, double rate, std::uint64_t t, double clip,
-                  cuda::Result loss, cuda::Result squares, ParameterStore<float, Cuda>& store, cuda::DeviceArray<float>& first,
-                  cuda::DeviceArray<float>& second) {
+                  cuda::Result loss, const DeviceSquares& squares, ParameterStore<float, Cuda>& store,
+                  cuda::DeviceArray<float>& first, cuda::DeviceArray<float>& second) {
   const cuda::AdamWNumbers numbers{.rate = rate,
                                    .beta1 = options.beta1,
                                    .beta2 = options.beta2,
@@ -115,7 +129,7 @@ inline void adamw(Context<Cuda>& context, const AdamWOptions& options, double ra
     if (end > begin) {
       cuda::launch_following(context, &cuda::adamw_kernel<float>, "launch of adamw",
                              static_cast<unsigned>(ceil_div(end - begin, 1024)), 256, 0, numbers, context.device_numbers(), clip,
-                             loss.data(), squares.data(), decays, end - begin, store.gradients().data() + begin,
+                             loss.data(), squares.parts, decays, end - begin, store.gradients().data() + begin,
                              store.values().data() + begin, first.data() + begin, second.data() + begin);
     }
     s = next;

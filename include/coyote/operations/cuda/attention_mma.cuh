@@ -3,6 +3,7 @@
 
 #include "coyote/operations/cuda/attention_keep.cuh"
 #include "coyote/operations/cuda/attention_mma_split.cuh"
+#include "coyote/operations/cuda/following.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 
@@ -59,6 +60,7 @@ __global__ void __launch_bounds__(forward_shape(Width).threads(), forward_shape(
   constexpr int columns = width / shape.split;
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ std::int32_t least;
+  follow();
   const TileTask task(p.sequences, p.heads, kept, true);
   const std::int32_t first_row = task.tile * kept;
   if (first_row >= task.size) return;
@@ -179,13 +181,12 @@ __global__ void __launch_bounds__(forward_shape(Width).threads(), forward_shape(
              first_row + own, task.size, p.width);
 }
 
-/// Lets a kernel use that much shared memory, and launches it.
+/// Lets a kernel, which calls `follow`, use that much shared memory, and launches it.
 template <class Kernel, class... Arguments>
-void launch_with_memory(Kernel* kernel, const char* name, unsigned blocks, int threads, int bytes, cudaStream_t stream,
+void launch_with_memory(Context<Cuda>& context, Kernel* kernel, const char* name, unsigned blocks, int threads, int bytes,
                         const Arguments&... arguments) {
   COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-  kernel<<<blocks, threads, static_cast<std::size_t>(bytes), stream>>>(arguments...);
-  check(cudaGetLastError(), name, __FILE__, __LINE__);
+  launch_following(context, kernel, name, blocks, static_cast<unsigned>(threads), static_cast<std::size_t>(bytes), arguments...);
 }
 
 /// Calls f(std::integral_constant<int, n>) with the padded width n of a head, at most 512.
@@ -215,8 +216,8 @@ bool launch_mma(Context<Cuda>& context, const AttentionProblem<S>& p, Rows<S> y,
   if (p.width > 512 || forward_shape(padded_width(p.width)).bytes(1) > context.limits().shared_memory) return false;
   with_padded_width(p.width, [&](auto width) {
     constexpr TileShape shape = forward_shape(decltype(width)::value);
-    launch_with_memory(mma_forward<shape.width>, "launch of mma_forward", tile_blocks(p.sequences, p.heads, shape.kept),
-                       shape.threads(), shape.bytes(1), context.stream(), p, y, log_sum_exp);
+    launch_with_memory(context, mma_forward<shape.width>, "launch of mma_forward", tile_blocks(p.sequences, p.heads, shape.kept),
+                       shape.threads(), shape.bytes(1), p, y, log_sum_exp);
   });
   return true;
 }

@@ -24,6 +24,25 @@ COYOTE_HOST_DEVICE constexpr TileShape keys_shape(int width) {
   return {.width = 512, .kept = 32, .streamed = 32, .split = 4, .stages = 2};
 }
 
+/// The inner product of eight numbers.
+__device__ inline float chunk_product(const uint4& x, const uint4& z) {
+  const std::uint32_t xs[4] = {x.x, x.y, x.z, x.w}, zs[4] = {z.x, z.y, z.z, z.w};
+  float sum = 0;
+#pragma unroll
+  for (int n = 0; n < 4; ++n) {
+    sum += __uint_as_float(xs[n] << 16) * __uint_as_float(zs[n] << 16);
+    sum += __uint_as_float(xs[n] & 0xffff0000u) * __uint_as_float(zs[n] & 0xffff0000u);
+  }
+  return sum;
+}
+/// The sum over `Lanes` neighbouring lanes, in each of them.
+template <int Lanes>
+__device__ float lanes_sum(float sum) {
+#pragma unroll
+  for (int n = Lanes / 2; n > 0; n /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, n);
+  return sum;
+}
+
 /// The inner product of two rows, in each of the `Lanes` neighbouring lanes that share it.
 template <int Lanes>
 __device__ float row_product(const bf16* a, const bf16* b, int width, bool in_chunks) {
@@ -31,27 +50,20 @@ __device__ float row_product(const bf16* a, const bf16* b, int width, bool in_ch
   float sum = 0;
   if (in_chunks) {
     for (int c = 8 * lane; c < width; c += 8 * Lanes) {
-      const uint4 x = *reinterpret_cast<const uint4*>(a + c), z = *reinterpret_cast<const uint4*>(b + c);
-      const std::uint32_t xs[4] = {x.x, x.y, x.z, x.w}, zs[4] = {z.x, z.y, z.z, z.w};
-#pragma unroll
-      for (int n = 0; n < 4; ++n) {
-        sum += __uint_as_float(xs[n] << 16) * __uint_as_float(zs[n] << 16);
-        sum += __uint_as_float(xs[n] & 0xffff0000u) * __uint_as_float(zs[n] & 0xffff0000u);
-      }
+      sum += chunk_product(*reinterpret_cast<const uint4*>(a + c), *reinterpret_cast<const uint4*>(b + c));
     }
   } else {
 #pragma unroll 1
     for (int c = lane; c < width; c += Lanes) sum += to_float(a[c]) * to_float(b[c]);
   }
-#pragma unroll
-  for (int n = Lanes / 2; n > 0; n /= 2) sum += __shfl_xor_sync(0xffffffffu, sum, n);
-  return sum;
+  return lanes_sum<Lanes>(sum);
 }
 
 /// delta [rows, heads] = <y, dy> of every head: `Lanes` lanes each.
 template <int Lanes>
 __global__ void __launch_bounds__(256)
     sum_of_products(std::int64_t rows, int heads, int width, Rows<const bf16> y, Rows<const bf16> dy, Rows<float> delta) {
+  follow();
   const std::int64_t task = (static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x) / Lanes;
   const std::int64_t row = min(task / heads, rows - 1);
   const int head = static_cast<int>(task % heads);
@@ -64,7 +76,7 @@ __global__ void __launch_bounds__(256)
 /// score times scale and log2(e). What is kept was multiplied by dropout's `factor`.
 __device__ inline void probability_and_slope(float& p, float& dp, float log2_sum, float delta, bool exists, bool kept,
                                              float factor) {
-  p = exists ? exp2_fast(p - log2_sum) : 0.0f;
+  p = exists ? exp2_fast(not_positive(p - log2_sum)) : 0.0f;
   dp = p * ((kept ? dp * factor : 0.0f) - delta);
 }
 
@@ -76,6 +88,7 @@ __global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
   constexpr int columns = width / shape.split;
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ std::int32_t least;
+  follow();
   const TileTask task(p.sequences, p.heads, kept, true);
   const std::int32_t first_row = task.tile * kept;
   if (first_row >= task.size) return;
@@ -187,6 +200,7 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
   // Of each row in the stages: the logarithm of its sum, its delta and its first key.
   __shared__ float log2_sums[shape.stages][rows], deltas[shape.stages][rows];
   __shared__ std::int32_t first_keys[shape.stages][rows];
+  follow();
   const TileTask task(p.sequences, p.heads, kept, false);
   const std::int32_t first_key = task.tile * kept;
   if (first_key >= task.size) return;
@@ -310,14 +324,14 @@ bool launch_mma_backward(Context<Cuda>& context, const AttentionProblem<S>& p, c
   if (queries_shape(padded).bytes(2) > memory || keys_shape(padded).bytes(2) > memory) return false;
   constexpr int lanes = 8;
   const auto blocks = static_cast<unsigned>(ceil_div(p.sequences.rows * p.heads * lanes, 256));
-  sum_of_products<lanes><<<blocks, 256, 0, context.stream()>>>(p.sequences.rows, p.heads, p.width, e.y, e.dy, e.delta);
-  COYOTE_CUDA_CHECK_LAUNCH("sum_of_products");
+  launch_following(context, &sum_of_products<lanes>, "launch of sum_of_products", blocks, 256, 0, p.sequences.rows, p.heads,
+                   p.width, e.y, e.dy, e.delta);
   with_padded_width(p.width, [&](auto width) {
     constexpr TileShape by_queries = queries_shape(decltype(width)::value), by_keys = keys_shape(decltype(width)::value);
-    launch_with_memory(mma_queries<by_queries.width>, "launch of mma_queries", tile_blocks(p.sequences, p.heads, by_queries.kept),
-                       by_queries.threads(), by_queries.bytes(2), context.stream(), p, e, dq);
-    launch_with_memory(mma_keys<by_keys.width>, "launch of mma_keys", tile_blocks(p.sequences, p.heads, by_keys.kept),
-                       by_keys.threads(), by_keys.bytes(2), context.stream(), p, e, dk, dv);
+    launch_with_memory(context, mma_queries<by_queries.width>, "launch of mma_queries",
+                       tile_blocks(p.sequences, p.heads, by_queries.kept), by_queries.threads(), by_queries.bytes(2), p, e, dq);
+    launch_with_memory(context, mma_keys<by_keys.width>, "launch of mma_keys", tile_blocks(p.sequences, p.heads, by_keys.kept),
+                       by_keys.threads(), by_keys.bytes(2), p, e, dk, dv);
   });
   return true;
 }

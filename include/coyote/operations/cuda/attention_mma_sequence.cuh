@@ -31,7 +31,9 @@ __global__ void __launch_bounds__(32 * Warps, Blocks) mma_sequence(AttentionProb
   constexpr SequenceShape shape{Width, Warps, Blocks};
   constexpr int keys_a_tile = shape.keys(), rows = SequenceShape::rows, stages = SequenceShape::stages;
   constexpr int threads = shape.threads(), dq_columns = shape.dq_columns();
+  constexpr bool holds = Blocks == 1 && Width == 64;  // registers hold a warp's keys and values, too
   extern __shared__ __align__(128) unsigned char memory[];
+  follow();
   const TileTask task(p.sequences, p.heads, p.sequences.length, false);
   const Tile<Width> keys{shared_address(memory)}, values{keys.address + 2 * Width * keys_a_tile};
   const auto stage = [&](int turn, int which) {
@@ -63,15 +65,35 @@ __global__ void __launch_bounds__(32 * Warps, Blocks) mma_sequence(AttentionProb
   copy_tile<Width, keys_a_tile, threads>(values, v, 0);
   fetch();
 
-  constexpr int lanes = Width / 8;
-  for (std::int32_t i = static_cast<std::int32_t>(threadIdx.x) / lanes; i < padded; i += threads / lanes) {
-    const int lane = threadIdx.x % lanes;
-    const std::int32_t existing = min(i, task.size - 1);
-    const float sum = row_product<lanes>(y.data + existing * y.stride, dy.data + existing * dy.stride, p.width, in_chunks);
-    if (lane != 0) continue;
-    deltas[i] = sum;
-    log2_sums[i] = i < task.size ? e.log_sum_exp(task.begin + i, task.head) * log2_e : INFINITY;  // then p = 0
-    if (p.index.first != nullptr && i < task.size) first_keys[i] = p.index.first[task.begin + i];
+  // Of every row what backward knows: several rows at a time, so that their reads are under way together.
+  constexpr int lanes = Width / 8, apart = threads / lanes, together = 4;
+  for (std::int32_t first = static_cast<std::int32_t>(threadIdx.x) / lanes; first < padded; first += together * apart) {
+    const int chunk = threadIdx.x % lanes;
+    const auto row = [&](int n) { return static_cast<Index>(min(first + n * apart, task.size - 1)); };
+    float products[together];
+    if (in_chunks) {
+      const bool exists = 8 * chunk < p.width;
+      uint4 a[together], b[together];
+#pragma unroll
+      for (int n = 0; n < together; ++n) {
+        a[n] = exists ? *reinterpret_cast<const uint4*>(y.data + row(n) * y.stride + 8 * chunk) : uint4{};
+        b[n] = exists ? *reinterpret_cast<const uint4*>(dy.data + row(n) * dy.stride + 8 * chunk) : uint4{};
+      }
+#pragma unroll
+      for (int n = 0; n < together; ++n) products[n] = lanes_sum<lanes>(chunk_product(a[n], b[n]));
+    } else {
+      for (int n = 0; n < together; ++n) {
+        products[n] = row_product<lanes>(y.data + row(n) * y.stride, dy.data + row(n) * dy.stride, p.width, false);
+      }
+    }
+#pragma unroll
+    for (int n = 0; n < together; ++n) {
+      const std::int32_t i = first + n * apart;
+      if (chunk != 0 || i >= padded) continue;
+      deltas[i] = products[n];
+      log2_sums[i] = i < task.size ? e.log_sum_exp(task.begin + i, task.head) * log2_e : INFINITY;  // then p = 0
+      if (p.index.first != nullptr && i < task.size) first_keys[i] = p.index.first[task.begin + i];
+    }
   }
 
   const int warp = threadIdx.x / 32, lane = threadIdx.x % 32, own = 16 * warp;
@@ -81,6 +103,7 @@ __global__ void __launch_bounds__(32 * Warps, Blocks) mma_sequence(AttentionProb
   for (std::int32_t first_key = 0; first_key < task.size; first_key += keys_a_tile) {
     const std::int32_t key[2] = {first_key + own + lane / 4, first_key + own + lane / 4 + 8};
     float dkey[Width / 8][4], dvalue[Width / 8][4];
+    std::uint32_t own_keys[Width / 16][4], own_values[Width / 16][4];
     clear(dkey);
     clear(dvalue);
     for (std::int32_t tile = first_key / rows; tile < row_tiles; ++tile, ++turn) {
@@ -89,13 +112,25 @@ __global__ void __launch_bounds__(32 * Warps, Blocks) mma_sequence(AttentionProb
       wait_copies<0>();
       __syncthreads();
       fetch();
+      if (holds && row == first_key) {
+#pragma unroll
+        for (int k = 0; k < Width / 16; ++k) {
+          keys.left(own_keys[k], own, k);
+          values.left(own_values[k], own, k);
+        }
+      }
       if (row + rows - 1 >= first_key + own) {
         // Transposed: rows of the accumulators are keys, their columns are queries.
         float s[rows / 8][4], dp[rows / 8][4];
         clear(s);
         clear(dp);
-        multiply_transposed(s, keys, own, queries);
-        multiply_transposed(dp, values, own, errors);
+        if constexpr (holds) {
+          multiply_transposed(s, own_keys, queries);
+          multiply_transposed(dp, own_values, errors);
+        } else {
+          multiply_transposed(s, keys, own, queries);
+          multiply_transposed(dp, values, own, errors);
+        }
         std::uint32_t bits = ~0u;
         if (p.dropout.active()) {
           bits = sixteen_keeps<32>(p.dropout, step, static_cast<std::uint64_t>((task.begin + row + lane) * p.heads + task.head),
@@ -113,22 +148,25 @@ __global__ void __launch_bounds__(32 * Warps, Blocks) mma_sequence(AttentionProb
             for (int half = 0; half < 2; ++half) {
               float &score = s[m][2 * half + i], &slope = dp[m][2 * half + i];
               const bool kept = kept_keys >> 8 * half & 1;
-              score = exp2_fast(score * scale - (i == 0 ? log2_sum.x : log2_sum.y));
+              score = exp2_fast(not_positive(score * scale - (i == 0 ? log2_sum.x : log2_sum.y)));
               slope = score * ((kept ? slope * p.dropout.scale : 0.0f) - (i == 0 ? delta.x : delta.y));
               score = kept ? score : 0.0f;
             }
           }
         }
-        if (row < first_key + own + 15 || p.index.first != nullptr) {
+        const auto clear_where = [&](auto&& hides) {
 #pragma unroll
           for (int m = 0; m < rows / 8; ++m) {
 #pragma unroll
             for (int n = 0; n < 4; ++n) {
-              const int r = row + 8 * m + 2 * (lane % 4) + n % 2, j = key[n / 2];
-              if (j > r || (p.index.first != nullptr && j < first_keys[r])) s[m][n] = dp[m][n] = 0;
+              const bool hidden = hides(row + 8 * m + 2 * (lane % 4) + n % 2, key[n / 2]);
+              s[m][n] = hidden ? 0.0f : s[m][n];
+              dp[m][n] = hidden ? 0.0f : dp[m][n];
             }
           }
-        }
+        };
+        if (row < first_key + own + 15) clear_where([](int r, int j) { return j > r; });
+        if (p.index.first != nullptr) clear_where([&](int r, int j) { return j < first_keys[r]; });
         std::uint32_t kept_probabilities[rows / 16][4], slope[rows / 16][4];
         as_operands(kept_probabilities, s);
         as_operands(slope, dp);
@@ -158,6 +196,7 @@ __global__ void __launch_bounds__(32 * Warps, Blocks) mma_sequence(AttentionProb
       }
       __syncthreads();
       const int steps = min(keys_a_tile, row + dq_row + 16 - first_key) / 16;
+#pragma unroll 1
       for (int n = 0; n < steps; ++n) {
         std::uint32_t left[1][4];
         slopes.left_transposed(left[0], 16 * n, dq_row / 16);
@@ -194,8 +233,8 @@ void launch_sequence(Context<Cuda>& context, const AttentionProblem<bf16>& p, co
   const unsigned blocks = tile_blocks(p.sequences, p.heads, p.sequences.length);
   const bool one_tile = p.sequences.length <= shape.keys();
   const Index sums = one_tile ? 0 : static_cast<Index>(blocks) * round_up(p.sequences.length, shape.rows) * Width / 4;
-  launch_with_memory(mma_sequence<Width, Warps, Blocks>, "launch of mma_sequence", blocks, shape.threads(),
-                     shape.bytes(p.sequences.length), context.stream(), p, e, context.make<float4>(sums, 1).data, dq, dk, dv);
+  launch_with_memory(context, mma_sequence<Width, Warps, Blocks>, "launch of mma_sequence", blocks, shape.threads(),
+                     shape.bytes(p.sequences.length), p, e, context.make<float4>(sums, 1).data, dq, dk, dv);
 }
 
 /// True when this pays: for short sequences always; for longer ones with dropout, or where there is no wgmma, while blocks for

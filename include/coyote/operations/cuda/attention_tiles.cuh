@@ -74,6 +74,20 @@ __device__ void multiply_transposed(float (&acc)[N][4], Tile<Width> a, int row, 
     }
   }
 }
+/// The same with the rows of `a` held as left operands.
+template <int K, int Width, int N>
+__device__ void multiply_transposed(float (&acc)[N][4], const std::uint32_t (&a)[K][4], Tile<Width> b) {
+#pragma unroll
+  for (int k = 0; k < K; ++k) {
+#pragma unroll
+    for (int n = 0; n < N; n += 2) {
+      std::uint32_t right[4];
+      b.right_transposed(right, 8 * n, k);
+      multiply_add(acc[n], a[k], right[0], right[1]);
+      multiply_add(acc[n + 1], a[k], right[2], right[3]);
+    }
+  }
+}
 /// An accumulator of 16 x 8 K as left operands.
 template <int K>
 __device__ void as_operands(std::uint32_t (&left)[K / 2][4], const float (&p)[K][4]) {

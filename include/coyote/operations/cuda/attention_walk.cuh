@@ -188,7 +188,7 @@ __global__ void __launch_bounds__(32 * walk_warps) walk_queries(AttentionProblem
     sum.clear();
     for_each_key<Pattern>(p, task, [&](std::int32_t j) {
       const std::int64_t key = task.begin + j;
-      const float weight = expf(p.scale * q.dot(p.k.row(key) + at) - log);
+      const float weight = expf(not_positive(p.scale * q.dot(p.k.row(key) + at) - log));
       const float kept =
           p.dropout.active() ? p.dropout.factor(step, task.rule_row(task.row, p.heads), static_cast<std::uint64_t>(key)) : 1.0f;
       sum.add(weight * (kept * dy.dot(p.v.row(key) + at) - delta), p.k.row(key) + at, base, p.width);
@@ -214,7 +214,7 @@ __global__ void __launch_bounds__(32 * walk_warps)
     for_each_user<Pattern>(p, task, [&](std::int32_t i) {
       const std::int64_t row = task.begin + i;
       const S *q = p.q.row(row) + at, *dy = e.dy.row(row) + at;
-      const float weight = expf(p.scale * k.dot(q) - e.log_sum_exp(row, task.head));
+      const float weight = expf(not_positive(p.scale * k.dot(q) - e.log_sum_exp(row, task.head)));
       const float kept =
           p.dropout.active() ? p.dropout.factor(step, task.rule_row(row, p.heads), static_cast<std::uint64_t>(task.row)) : 1.0f;
       dkey.add(weight * (kept * v.dot(dy) - e.delta(row, task.head)), q, base, p.width);
@@ -264,7 +264,7 @@ __global__ void __launch_bounds__(32 * search_warps)
           const int n = __ffs(static_cast<int>(left)) - 1;
           const std::int64_t key = begin + first + n;
           const HeldRow<S, PerLane> k(p.k.row(key) + at, p.width), v(p.v.row(key) + at, p.width);
-          const float weight = expf(p.scale * k.dot(q) - e.log_sum_exp(row, head));
+          const float weight = expf(not_positive(p.scale * k.dot(q) - e.log_sum_exp(row, head)));
           const float kept = p.dropout.active() ? p.dropout.factor(step, static_cast<std::uint64_t>(row * p.heads + head),
                                                                    static_cast<std::uint64_t>(key))
                                                 : 1.0f;

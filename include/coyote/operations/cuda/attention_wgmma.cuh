@@ -41,6 +41,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
   using Keys = Panels<Width, keys>;
   extern __shared__ unsigned char memory[];
   __shared__ __align__(8) std::uint64_t barriers[1 + 4 * stages];
+  follow();
   const TileTask task(p.sequences, p.heads, kept, true);
   const std::int32_t first_row = task.tile * kept;
   if (first_row >= task.size) return;
@@ -94,6 +95,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
     const bool first_lane = lane == 0;
     const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
     float out[Width / 2], s[keys / 2], most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0}, shrink[2];
+    float shifts[2] = {-INFINITY, -INFINITY};  // most * scale, rounded: the same number for the same maximum
     std::uint32_t left[keys / 16][4];
     std::uint64_t kept_keys[2][keys / 64];
 #pragma unroll
@@ -128,8 +130,9 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
         for (int m = 0; m < keys / 8; ++m) highest = fmaxf(highest, fmaxf(s[4 * m + 2 * half], s[4 * m + 2 * half + 1]));
         highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 1));
         highest = fmaxf(highest, __shfl_xor_sync(0xffffffffu, highest, 2));
-        const float shift = highest == -INFINITY ? 0.0f : highest * scale;
-        shrink[half] = exp2_fast(most[half] * scale - shift);
+        const float shift = highest == -INFINITY ? 0.0f : __fmul_rn(highest, scale);
+        shrink[half] = exp2_fast(shifts[half] - shift);
+        shifts[half] = highest == -INFINITY ? -INFINITY : shift;
         most[half] = highest;
         float sum = 0;
 #pragma unroll
@@ -221,7 +224,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
       inverse[half] = total[half] == 0 ? 0.0f : p.dropout.scale / total[half];
       const std::int32_t i = row + 8 * half;
       if (log_sum_exp.rows > 0 && lane % 4 == 0 && i < task.size) {
-        log_sum_exp(task.begin + i, task.head) = total[half] == 0 ? -INFINITY : most[half] * p.scale + log2f(total[half]) * ln_2;
+        log_sum_exp(task.begin + i, task.head) = total[half] == 0 ? -INFINITY : (shifts[half] + log2f(total[half])) * ln_2;
       }
     }
     store_group(out, inverse[0], inverse[1], queries, own, y.row(task.begin) + task.head * p.width, y.stride, first_row + own,
@@ -239,8 +242,9 @@ bool launch_wgmma(Context<Cuda>& context, const AttentionProblem<S>& p, Rows<S> 
     constexpr GroupShape shape = group_forward_shape(decltype(width)::value);
     const ForwardMaps maps{map_of_heads(p.q, p.heads, p.width, shape.kept()), map_of_heads(p.k, p.heads, p.width, shape.streamed),
                            map_of_heads(p.v, p.heads, p.width, shape.streamed)};
-    launch_with_memory(wgmma_forward<shape.width>, "launch of wgmma_forward", tile_blocks(p.sequences, p.heads, shape.kept()),
-                       shape.threads(), shape.bytes(1, 2), context.stream(), maps, p, y, log_sum_exp);
+    launch_with_memory(context, wgmma_forward<shape.width>, "launch of wgmma_forward",
+                       tile_blocks(p.sequences, p.heads, shape.kept()), shape.threads(), shape.bytes(1, 2), maps, p, y,
+                       log_sum_exp);
   };
   p.width <= 64 ? launch(std::integral_constant<int, 64>{}) : launch(std::integral_constant<int, 128>{});
   return true;

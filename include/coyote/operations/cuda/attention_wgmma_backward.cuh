@@ -36,6 +36,7 @@ struct RowSums {
 template <int Lanes>
 __global__ void __launch_bounds__(256) make_row_sums(Sequences sequences, int heads, int width, Rows<const bf16> y,
                                                      Rows<const bf16> dy, Rows<const float> log_sum_exp, RowSums sums) {
+  follow();
   const std::int64_t task = (static_cast<std::int64_t>(blockIdx.x) * 256 + threadIdx.x) / Lanes;
   const std::int64_t row = min(task / heads, sequences.rows - 1);
   const int head = static_cast<int>(task % heads);
@@ -63,6 +64,7 @@ __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)
   using Keys = Panels<Width, keys>;
   extern __shared__ unsigned char memory[];
   __shared__ __align__(8) std::uint64_t barriers[1 + 3 * stages];
+  follow();
   const TileTask task(p.sequences, p.heads, kept, true);
   const std::int32_t first_row = task.tile * kept;
   if (first_row >= task.size) return;
@@ -157,7 +159,7 @@ __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)
       if (n > 0 && lane == 0) arrive(barrier((n - 1) % stages, empty));
       const bool masked = n * keys + keys - 1 > first_row + own;
 #pragma unroll
-      for (int e = 0; e < keys / 2; ++e) s[e] = exp2_fast(s[e] * scale - log2_sum[e % 4 / 2]);
+      for (int e = 0; e < keys / 2; ++e) s[e] = exp2_fast(not_positive(s[e] * scale - log2_sum[e % 4 / 2]));
       wait_products<0>();
       pin(dp);
       if (p.dropout.active()) {
@@ -201,6 +203,7 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
   extern __shared__ unsigned char memory[];
   __shared__ __align__(8) std::uint64_t barriers[1 + 3 * stages];
   __shared__ __align__(16) float row_sums[stages][2][rows];
+  follow();
   const TileTask task(p.sequences, p.heads, kept, false);
   const std::int32_t first_key = task.tile * kept;
   if (first_key >= task.size) return;
@@ -292,8 +295,8 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
         const float2 log2_sum = *reinterpret_cast<const float2*>(&row_sums[stage][0][8 * m + 2 * (lane % 4)]);
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          s[4 * m + 2 * half] = exp2_fast(s[4 * m + 2 * half] * scale - log2_sum.x);
-          s[4 * m + 2 * half + 1] = exp2_fast(s[4 * m + 2 * half + 1] * scale - log2_sum.y);
+          s[4 * m + 2 * half] = exp2_fast(not_positive(s[4 * m + 2 * half] * scale - log2_sum.x));
+          s[4 * m + 2 * half + 1] = exp2_fast(not_positive(s[4 * m + 2 * half + 1] * scale - log2_sum.y));
         }
       }
       if (masked) {
@@ -376,20 +379,20 @@ bool launch_wgmma_backward(Context<Cuda>& context, const AttentionProblem<S>& p,
   const auto launch = [&](auto width) {
     constexpr int lanes = decltype(width)::value / 8;
     const auto blocks = static_cast<unsigned>(ceil_div(p.sequences.rows * p.heads * lanes, 256));
-    make_row_sums<lanes><<<blocks, 256, 0, context.stream()>>>(p.sequences, p.heads, p.width, e.y, e.dy, e.log_sum_exp, sums);
-    COYOTE_CUDA_CHECK_LAUNCH("make_row_sums");
+    launch_following(context, &make_row_sums<lanes>, "launch of make_row_sums", blocks, 256, 0, p.sequences, p.heads, p.width,
+                     e.y, e.dy, e.log_sum_exp, sums);
     constexpr GroupShape by_queries = group_queries_shape(decltype(width)::value),
                          by_keys = group_keys_shape(decltype(width)::value);
     const auto maps = [&](int rows, int keys) {
       return BackwardMaps{map_of_heads(p.q, p.heads, p.width, rows), map_of_heads(p.k, p.heads, p.width, keys),
                           map_of_heads(p.v, p.heads, p.width, keys), map_of_heads(e.dy, p.heads, p.width, rows)};
     };
-    launch_with_memory(wgmma_keys<by_keys.width>, "launch of wgmma_keys", tile_blocks(p.sequences, p.heads, by_keys.kept()),
-                       by_keys.threads(), by_keys.bytes(2, 2), context.stream(), maps(by_keys.streamed, by_keys.kept()), p, sums,
-                       dk, dv);
-    launch_with_memory(wgmma_queries<by_queries.width>, "launch of wgmma_queries",
+    launch_with_memory(context, wgmma_keys<by_keys.width>, "launch of wgmma_keys",
+                       tile_blocks(p.sequences, p.heads, by_keys.kept()), by_keys.threads(), by_keys.bytes(2, 2),
+                       maps(by_keys.streamed, by_keys.kept()), p, sums, dk, dv);
+    launch_with_memory(context, wgmma_queries<by_queries.width>, "launch of wgmma_queries",
                        tile_blocks(p.sequences, p.heads, by_queries.kept()), by_queries.threads(), by_queries.bytes(2, 2),
-                       context.stream(), maps(by_queries.kept(), by_queries.streamed), p, sums, dq);
+                       maps(by_queries.kept(), by_queries.streamed), p, sums, dq);
   };
   p.width <= 64 ? launch(std::integral_constant<int, 64>{}) : launch(std::integral_constant<int, 128>{});
   return true;

@@ -22,15 +22,16 @@ struct SumTargets {
   Rows<float> target[N];
 };
 
-/// Each element of the targets receives (+=) the sum of its column of `partial`; a block has 32 of them. A thread has every
-/// blockDim.y-th row, 16 of them under way at once: it is the number of waits that counts.
-template <int N>
+/// Each element of the targets receives (+=) the sum of its column of `partial`; a block has 32 times W neighbours of them, which
+/// lie in packs. A thread has every blockDim.y-th row, many of them under way at once: it is the number of waits that counts.
+template <int W, int N>
 __device__ void add_columns(Rows<const float> partial, const SumTargets<N>& targets, Index columns, Index block) {
-  __shared__ float sums[32][32];
-  const Index column = block * 32 + threadIdx.x;
+  constexpr int together = W == 1 ? partial_rows_together : 9;  // times 16 threads: a row for each multiprocessor at once
+  __shared__ __align__(16) float sums[W == 1 ? 32 : 16][32][W];
+  const Index column = (block * 32 + threadIdx.x) * W;
   const bool exists = column < columns, adds = exists && threadIdx.y == 0;
   float* place = nullptr;
-  float before = 0;
+  Pack<W> before;
   if (adds) {
     Index element = column;
 #pragma unroll
@@ -42,31 +43,37 @@ __device__ void add_columns(Rows<const float> partial, const SumTargets<N>& targ
       }
       element -= size;
     }
-    before = *place;
+    before = load<W>(static_cast<const float*>(place));
   }
-  float sum = 0;
+  Pack<W> sum = make_pack<W>([](int) { return 0.0f; });
   const auto rows = static_cast<int>(partial.rows), step = static_cast<int>(blockDim.y);
   const Index apart = step * partial.stride;
   const float* from = partial.row(threadIdx.y) + column;
-  for (int row = threadIdx.y; row < rows; row += partial_rows_together * step, from += partial_rows_together * apart) {
-    float values[partial_rows_together];
+  for (int row = threadIdx.y; row < rows; row += together * step, from += together * apart) {
+    Pack<W> values[together];
+    const auto there = [&](int u) { return exists && row + u * step < rows; };
 #pragma unroll
-    for (int u = 0; u < partial_rows_together; ++u) {
-      values[u] = exists && row + u * step < rows ? from[u * apart] : 0.0f;
+    for (int u = 0; u < together; ++u) values[u] = load<W>(there(u) ? from + u * apart : partial.data);
+#pragma unroll
+    for (int u = 0; u < together; ++u) {
+#pragma unroll
+      for (int i = 0; i < W; ++i) sum[i] += there(u) ? values[u][i] : 0.0f;
     }
-#pragma unroll
-    for (int u = 0; u < partial_rows_together; ++u) sum += values[u];
   }
-  sums[threadIdx.y][threadIdx.x] = sum;
+  store<W>(sums[threadIdx.y][threadIdx.x], sum);
   __syncthreads();
   if (!adds) return;
-  for (int y = 1; y < step; ++y) sum += sums[y][threadIdx.x];
-  *place = before + sum;
+  for (int y = 1; y < step; ++y) {
+    const Pack<W> other = load<W>(static_cast<const float*>(sums[y][threadIdx.x]));
+#pragma unroll
+    for (int i = 0; i < W; ++i) sum[i] += other[i];
+  }
+  store<W>(place, make_pack<W>([&](int i) { return before[i] + sum[i]; }));
 }
 template <int N>
 __global__ void __launch_bounds__(1024) add_column_sums_kernel(Rows<const float> partial, SumTargets<N> targets, Index columns) {
   follow();
-  add_columns(partial, targets, columns, Index{blockIdx.x});
+  add_columns<1>(partial, targets, columns, Index{blockIdx.x});
 }
 
 /// target (+=) the sums of its columns of `partial`, which the kernel before has left; absent targets have none. That kernel may
@@ -88,7 +95,8 @@ struct GatheredList {
   struct Entry {
     Rows<const float> partial;
     Rows<float> target;
-    std::int32_t first_block;  // of those that have 32 of its columns each
+    std::int32_t first_block;  // of those that have its columns
+    bool in_packs;             // 128 columns a block, not 32
   };
   Entry entry[most_gathered_sums];
   int count = 0;
@@ -96,14 +104,15 @@ struct GatheredList {
 
 /// add_column_sums of every entry.
 template <int Unused = 0>
-__global__ void __launch_bounds__(512) add_gathered_sums_kernel(GatheredList list) {
+__global__ void __launch_bounds__(512, 2) add_gathered_sums_kernel(GatheredList list) {
   follow();
   int n = 0;
   while (n + 1 < list.count && static_cast<std::int32_t>(blockIdx.x) >= list.entry[n + 1].first_block) ++n;
   const GatheredList::Entry& entry = list.entry[n];
   const SumTargets<1> target{{entry.target}};
-  add_columns(entry.partial, target, entry.target.rows * entry.target.width,
-              Index{static_cast<std::int32_t>(blockIdx.x) - entry.first_block});
+  const Index columns = entry.target.rows * entry.target.width;
+  const Index block{static_cast<std::int32_t>(blockIdx.x) - entry.first_block};
+  entry.in_packs ? add_columns<4>(entry.partial, target, columns, block) : add_columns<1>(entry.partial, target, columns, block);
 }
 
 /// Adds up what waits, and forgets it.
@@ -114,8 +123,9 @@ inline void add_waiting_sums(Context<Cuda>& context) {
     std::int32_t blocks = 0;
     for (std::size_t n = first; n < waiting.size() && n < first + most_gathered_sums; ++n) {
       const WaitingSum& sum = waiting[n];
-      list.entry[list.count++] = {sum.partial, sum.target, blocks};
-      blocks += static_cast<std::int32_t>(ceil_div(sum.target.rows * sum.target.width, 32));
+      const bool in_packs = sum.target.width % 4 == 0 && reads_packs<4>(sum.target) && reads_packs<4>(sum.partial);
+      list.entry[list.count++] = {sum.partial, sum.target, blocks, in_packs};
+      blocks += static_cast<std::int32_t>(ceil_div(sum.target.rows * sum.target.width, in_packs ? 128 : 32));
     }
     launch_following(context, &add_gathered_sums_kernel<>, "launch of add_gathered_sums", static_cast<unsigned>(blocks),
                      dim3(32, 16), 0, list);

@@ -23,33 +23,25 @@ __device__ inline uint4 philox(uint4 counter, uint2 key) {
 /// one captured graph draws anew in every step.
 struct DropoutDraws {
   uint2 key;
-  std::uint32_t threshold;
+  std::uint32_t threshold;  // in the upper half
   float scale;
   std::uint64_t host_step;
   const std::uint64_t* step;
 
-  /// What elements (row, 4 * quad) .. (row, 4 * quad + 3) are multiplied by.
-  __device__ float4 multipliers(std::uint32_t row, std::uint32_t quad) const {
-    const std::uint64_t now = step != nullptr ? *step : host_step;
-    const uint4 bits = philox({quad, row, static_cast<std::uint32_t>(now), static_cast<std::uint32_t>(now >> 32)}, key);
-    const auto multiplier = [this](std::uint32_t word) { return word >= threshold ? scale : 0.0f; };
-    return {multiplier(bits.x), multiplier(bits.y), multiplier(bits.z), multiplier(bits.w)};
-  }
-  /// Multiplies the N elements of a row from a column on.
+  /// Multiplies the N elements of a row from a column on, a multiple of N.
   template <int N>
   __device__ void multiply(std::int32_t row, std::int32_t column, Pack<N>& x) const {
+    static_assert(N == 1 || N == 4 || N == 8);
+    const std::uint64_t now = step != nullptr ? *step : host_step;
+    const uint4 bits = philox({static_cast<std::uint32_t>(column) / 8, static_cast<std::uint32_t>(row),
+                               static_cast<std::uint32_t>(now), static_cast<std::uint32_t>(now >> 32)},
+                              key);
+    const int first = N == 8 ? 0 : column % 8;
 #pragma unroll
-    for (int q = 0; q < (N + 3) / 4; ++q) {
-      const float4 m = multipliers(static_cast<std::uint32_t>(row), static_cast<std::uint32_t>(column / 4 + q));
-      if constexpr (N == 1) {
-        const int word = column % 4;
-        x[0] *= word == 0 ? m.x : word == 1 ? m.y : word == 2 ? m.z : m.w;
-      } else {
-        x[4 * q] *= m.x;
-        x[4 * q + 1] *= m.y;
-        x[4 * q + 2] *= m.z;
-        x[4 * q + 3] *= m.w;
-      }
+    for (int i = 0; i < N; ++i) {
+      const int place = first + i, word = place / 2;
+      const std::uint32_t pair = word == 0 ? bits.x : word == 1 ? bits.y : word == 2 ? bits.z : bits.w;
+      x[i] *= (place % 2 == 0 ? pair << 16 : pair) >= threshold ? scale : 0.0f;
     }
   }
 };
@@ -60,7 +52,7 @@ DropoutDraws draws_of(const C& context, const DropoutRule& rule) {
   const std::uint64_t* step = nullptr;
   if constexpr (requires { context.device_step(); }) step = context.device_step();
   return {{rule.stream().key()[0], rule.stream().key()[1]},
-          rule.threshold(),
+          rule.threshold() << 16,
           static_cast<float>(rule.scale()),
           rule.stream().step(),
           step};

@@ -27,12 +27,46 @@ struct Gather {
   }
 };
 
+/// How many of some ascending rows are below `bound`, found by the 32 lanes of a warp: so many places cut what is left into 33.
+__device__ inline Index rows_below(const Index* rows, Index count, Index bound, unsigned lane) {
+  Index low = 0;
+  for (Index left = count; left > 0;) {  // those before `low` are below, those from low + left on are not
+    const Index part = left / 33 + 1, place = part * (static_cast<Index>(lane) + 1) - 1;
+    const Index passed = part * __popc(__ballot_sync(0xFFFFFFFFu, place < left && rows[low + place] < bound));
+    low += passed;
+    left = left - passed < part - 1 ? left - passed : part - 1;
+  }
+  return low;
+}
+
+/// y[rows[n]] = x[n], and 0 elsewhere: a block has so many rows of y.
+inline constexpr int scattered_rows = 128;
 template <int N, class S>
 __global__ void __launch_bounds__(row_threads) scatter_kernel(const Index* rows, Rows<const S> x, Rows<S> y) {
   follow();
+  __shared__ std::int32_t source[scattered_rows];
+  __shared__ Index first;
+  const unsigned thread = threadIdx.y * blockDim.x + threadIdx.x, threads = blockDim.x * blockDim.y;
+  const Index begin = Index{blockIdx.x} * scattered_rows;
+  if (thread < 32) {
+    const Index below = rows_below(rows, x.rows, begin, thread);
+    if (thread == 0) first = below;
+  }
+  for (unsigned r = thread; r < scattered_rows; r += threads) source[r] = -1;
+  __syncthreads();
+  for (unsigned r = thread; r < scattered_rows; r += threads) {
+    const Index n = first + r;
+    if (n < x.rows && rows[n] < begin + scattered_rows) source[rows[n] - begin] = static_cast<std::int32_t>(n);
+  }
+  __syncthreads();
   const Index column = Index{blockIdx.y * blockDim.x + threadIdx.x} * N;
-  const Index row = Index{blockIdx.x} * blockDim.y + threadIdx.y;
-  if (column < x.width && row < x.rows) store<N>(y.row(rows[row]) + column, load<N>(x.row(row) + column));
+  if (column >= y.width) return;
+#pragma unroll 4
+  for (unsigned r = threadIdx.y; r < scattered_rows; r += blockDim.y) {
+    if (begin + r >= y.rows) break;
+    const std::int32_t n = source[r];
+    store<N>(y.row(begin + r) + column, n >= 0 ? load<N>(x.row(n) + column) : make_pack<N>([](int) { return 0.0f; }));
+  }
 }
 
 /// What a language model's layers receive: see embed_batch.
@@ -131,6 +165,22 @@ __global__ void __launch_bounds__(row_threads)
     flush();
   }
 }
+
+/// Rows of x times their multipliers, which are written back: for a pass that reads each once.
+template <class S>
+struct DroppedInPlace {
+  DropoutDraws draws;
+  Rows<S> x;
+
+  template <int N>
+  __device__ Pack<N> operator()(std::int32_t row, std::int32_t column) const {
+    S* const place = x.row(row) + column;
+    Pack<N> values = load<N>(static_cast<const S*>(place));
+    draws.multiply(row, column, values);
+    store<N>(place, values);
+    return values;
+  }
+};
 
 /// Adds up the runs that reach over chunks' ends. A warp of a block looks at one chunk: if a run begins in it and goes out, the
 /// warp adds up what later chunks hold of it, or leaves that to the whole block if those are many.
@@ -252,13 +302,17 @@ inline DeviceTokenOrder token_order(Context<Cuda>& context, std::span<const Toke
 }
 
 /// Gradients of embed_batch, in the order of rows; the order is token_order's of the same tokens. dy is changed where dropout
-/// is active. Floor: dy once, and the table's touched rows twice; each of dropout and positions adds a pass (within the sums,
-/// whose threads have many rows each, the draws took twice the time of a pass of their own).
+/// is active. Floor: dy once, and the table's touched rows twice; dropout and positions add a pass, the same for both (within
+/// the table's sums, whose threads have many rows each, the draws took twice the time of a pass of their own).
 template <class S>
 void embed_batch_backward(Context<Cuda>& context, DeviceTokenOrder& tokens_in_order, const Batch& batch, const DropoutRule& rule,
                           Rows<S> dy, Rows<float> dtable, Rows<float> dpositions) {
-  if (rule.active()) drop<S>(context, rule, dy, dy, Write::overwrite);
-  cuda::sum_positions<S>(context, batch, cuda::SameRow<S>{dy}, dpositions, dy);
+  if (rule.active() && !dpositions.empty()) {
+    cuda::sum_positions<S>(context, batch, cuda::DroppedInPlace<S>{cuda::draws_of(context, rule), dy}, dpositions, dy);
+  } else {
+    if (rule.active()) drop<S>(context, rule, dy, dy, Write::overwrite);
+    cuda::sum_positions<S>(context, batch, cuda::SameRow<S>{dy}, dpositions, dy);
+  }
   const cuda::SortedRows order = tokens_in_order.wait();
   if (dy.empty() || dtable.empty()) return;
   const auto frame = context.frame();
@@ -297,14 +351,15 @@ void gather(Context<Cuda>& context, std::span<const Index> rows, Rows<const S> x
 /// y[rows[n]] = x[n], and 0 elsewhere; `rows` ascends.
 template <class S>
 void scatter(Context<Cuda>& context, std::span<const Index> rows, Rows<const S> x, Rows<S> y) {
-  clear<S>(context, y);
-  if (x.empty()) return;
+  if (y.empty()) return;
   cuda::with_packs<S>(
-      x.width,
+      y.width,
       [&](auto n) {
-        const Index packs = x.width / n();
-        cuda::launch_following(context, &cuda::scatter_kernel<n(), S>, "launch of scatter", cuda::row_grid(x.rows, packs),
-                               cuda::row_block(packs), 0, rows.data(), x, y);
+        const Index packs = y.width / n();
+        const dim3 block = cuda::row_block(packs);
+        const dim3 grid(static_cast<unsigned>(ceil_div(y.rows, Index{cuda::scattered_rows})),
+                        static_cast<unsigned>(ceil_div(packs, block.x)));
+        cuda::launch_following(context, &cuda::scatter_kernel<n(), S>, "launch of scatter", grid, block, 0, rows.data(), x, y);
       },
       x, y);
 }

@@ -23,13 +23,18 @@ __device__ T block_sum(T value) {
   return total;
 }
 
-/// *to = scale * (parts[0] + ... + parts[count - 1]), by a block of 256 threads.
+/// parts[0] + ... + parts[count - 1], by a block of 256 threads, each of which receives it.
 template <class T>
-__device__ void add_parts(const T* parts, Index count, double scale, double* to) {
+__device__ double sum_of_parts(const T* parts, Index count) {
   double sum = 0;
 #pragma unroll 8
   for (Index i = threadIdx.x; i < count; i += 256) sum += static_cast<double>(parts[i]);
-  sum = block_sum<256>(sum);
+  return block_sum<256>(sum);
+}
+/// *to = scale * (parts[0] + ... + parts[count - 1])
+template <class T>
+__device__ void add_parts(const T* parts, Index count, double scale, double* to) {
+  const double sum = sum_of_parts(parts, count);
   if (threadIdx.x == 0) *to = scale * sum;
 }
 template <class T>

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include <cstring>
 #include <list>
 
 #include "coyote/core/cuda/graph.cuh"
@@ -23,25 +24,40 @@ struct StepShape {
 
 /// Steps on a GPU. The first two of a shape run as they are told, and the arena comes to rest; the third is captured, and it
 /// and all later ones are one launch of a graph. The arrays of the batch, the step's number and its rate lie at fixed
-/// addresses and are sent ahead of it. Graphs of the latest few shapes are kept.
+/// addresses. They are sent ahead to a place of their own, beside the step before, from where the device brings them there.
+/// Graphs of the latest few shapes are kept.
 template <>
 class StepRunner<Cuda> {
  public:
+  void prepare(Context<Cuda>& context, const Batch& batch, std::uint64_t step, double rate) {
+    const cuda::BatchImage image(batch);
+    // One copy brings the numbers and, behind them, the arrays: a second one would wait for the first.
+    const std::size_t bytes = numbers_room + image.bytes();
+    if (static_cast<std::size_t>(ahead_.size()) < bytes) {
+      context.synchronise();
+      ahead_ = cuda::DeviceArray<std::byte>(static_cast<Index>(bytes));
+    }
+    std::byte* staged = context.stage(bytes);
+    numbers_ = {step, rate};
+    std::memcpy(staged, &numbers_, sizeof(numbers_));
+    image.write(staged + numbers_room);
+    context.send_ahead(staged, ahead_.data(), bytes);
+  }
   template <class Work>
   void run(Context<Cuda>& context, const Batch& batch, std::uint64_t step, double rate, Work&& work) {
     context.step = step;
     const cuda::BatchImage image(batch);
-    if (static_cast<std::size_t>(arrays_.size()) < image.bytes()) {
+    const std::size_t bytes = numbers_room + image.bytes();
+    if (static_cast<std::size_t>(arrays_.size()) < bytes) {
       context.synchronise();
       graphs_.clear();
-      arrays_ = cuda::DeviceArray<std::byte>(static_cast<Index>(image.bytes()));
+      arrays_ = cuda::DeviceArray<std::byte>(static_cast<Index>(bytes));
     }
-    std::byte* staged = context.stage(image.bytes());
-    image.write(staged);
-    context.send(staged, arrays_.data(), image.bytes());
-    context.send_numbers({step, rate});
-    const NumbersScope scope{context};
-    const DeviceBatch arrays = image.at(arrays_.data());
+    context.take_ahead(ahead_.data(), arrays_.data(), bytes);
+    const cuda::StepNumbers numbers{step, rate};
+    if (numbers != numbers_) context.upload(&numbers, arrays_.data(), sizeof(numbers));  // it became another step since
+    const NumbersScope scope(context, reinterpret_cast<const cuda::StepNumbers*>(arrays_.data()));
+    const DeviceBatch arrays = image.at(arrays_.data() + numbers_room);
     Batch here = batch;
     here.device = &arrays;
     const cuda::StepShape shape{
@@ -73,9 +89,12 @@ class StepRunner<Cuda> {
   }
 
  private:
+  static constexpr std::size_t numbers_room = 256;
   struct NumbersScope {
     Context<Cuda>& context;
-    ~NumbersScope() { context.forget_numbers(); }
+    NumbersScope(Context<Cuda>& c, const cuda::StepNumbers* numbers) : context(c) { context.use_numbers(numbers); }
+    NumbersScope(const NumbersScope&) = delete;
+    ~NumbersScope() { context.use_numbers(nullptr); }
   };
   struct Entry {
     cuda::StepShape shape;
@@ -96,7 +115,8 @@ class StepRunner<Cuda> {
     return graphs_.front();
   }
 
-  cuda::DeviceArray<std::byte> arrays_;
+  cuda::DeviceArray<std::byte> arrays_, ahead_;
+  cuda::StepNumbers numbers_;  // those in ahead_
   std::list<Entry> graphs_;
   bool captures_ = true;
 };
