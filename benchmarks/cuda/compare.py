@@ -25,8 +25,30 @@ def lines_of(command):
     return done.stdout.splitlines()
 
 
-def row(work, ours, peer, floor=None, least=None, unit="ms"):
-    return {"work": work, "ours": ours, "peer": peer, "floor": floor, "at_least": least, "unit": unit}
+def at_least(bound):
+    """What is asked of PyTorch's time over ours."""
+    return bound and {"of": "ratio", "least": bound}
+
+
+def at_most(bound, of="floor"):
+    """What is asked of our time over another: the floor, or one of `row`'s others."""
+    return bound and {"of": of, "most": bound}
+
+
+def row(work, ours, peer, floor=None, asked=None, unit="ms", **others):
+    return {"work": work, "ours": ours, "peer": peer, "floor": floor, "asked": asked, "unit": unit, **others}
+
+
+def measured(r, of):
+    """A row's figure of the kind that something may be asked of."""
+    if not r[of if of != "ratio" else "peer"]:
+        return None
+    return r["peer"] / r["ours"] if of == "ratio" else r["ours"] / r[of]
+
+
+def met(r):
+    value = measured(r, r["asked"]["of"])
+    return value >= r["asked"]["least"] if "least" in r["asked"] else value <= r["asked"]["most"]
 
 
 def first(bounds, value):
@@ -44,16 +66,25 @@ def convolution(programs):
     for line in lines_of(["python3", PEERS / "torch_kernels.py", "fftconv"]):
         if found := re.match(r"\s+L=(\d+) .*forward ([\d.]+) backward ([\d.]+)", line):
             peers[int(found[1])] = float(found[2]), float(found[3])
+    plain = None  # the time and the floor of the last row without a gate
     for line in lines_of([programs / "cuda_long_convolution"]):
-        found = re.match(r"conv_(forward|backward)_(channel_major|rows) L=(\d+),B=(\d+),D=(\d+) ([\d.]+) ([\d.]+)", line)
+        found = re.match(r"conv_(forward|backward)_(channel_major|rows|rows_gated) L=(\d+),B=(\d+),D=(\d+) ([\d.]+) ([\d.]+)", line)
         if not found or int(found[3]) not in peers:
             continue
         way, layout, length = found[1], found[2], int(found[3])
+        time, floor = float(found[6]), float(found[7])
+        if layout == "rows_gated":
+            # A gate's bytes are what it adds to the floor.
+            parts = plain[0] + floor - plain[1]
+            asked = at_most(1.1, "plain_and_gate") if way == "forward" and length <= 512 else None
+            yield row(f"long convolution {way}, gated, [B, L, D], L = {length}", time, None, floor, asked, plain_and_gate=parts)
+            continue
+        plain = time, floor
         least = first(BACKWARD, length) if way == "backward" else first(FORWARD if layout == "channel_major" else ROWS, length)
         if way == "backward" and layout == "rows":
             least = None
         name = f"long convolution {way}, {'[B, D, L]' if layout == 'channel_major' else '[B, L, D]'}, L = {length}"
-        yield row(name, float(found[6]), peers[length][way == "backward"], float(found[7]), least)
+        yield row(name, time, peers[length][way == "backward"], floor, at_least(least))
 
 
 def attention(programs):
@@ -67,18 +98,24 @@ def attention(programs):
             for name, least in (("flash", 1), ("cudnn", None)):
                 if (peer := peers.get((name, int(found[2]), int(found[3])))) is not None:
                     work = f"attention {found[1]}, head {found[3]}, L = {found[2]}, against {name}"
-                    yield row(work, float(found[4]), peer[found[1] == "backward"], None, least)
+                    yield row(work, float(found[4]), peer[found[1] == "backward"], None, at_least(least))
         found = re.match(r"repeated_bigrams_4_(forward|backward) L=65536,\S+ ([\d.]+) floor ([\d.]+)", line)
         if found and ("cudnn", 65536, 128) in peers:
             peer = peers["cudnn", 65536, 128][found[1] == "backward"]
             yield row(f"RepeatedBigrams<4> {found[1]}, 16 x 128, L = 65536, against cudnn's dense", float(found[2]), peer, float(found[3]))
 
 
+FLOORS = ((r"short convolution bf16.* forward", 1.3), (r"short convolution bf16.* backward", 1.5), (r"wkv \w+ forward", 1.7))
+
+
 def short(programs):
     for line in lines_of([programs / "cuda_recurrences"]):
-        found = re.match(r"((?:short convolution|wkv|layer norm).*?)\s+(B=\d+ L=\d+ D=\d+)\s+([\d.]+) ms\s+floor\s+([\d.]+)", line)
+        if found := re.match(r"empty launch\s+([\d.]+) ms", line):
+            yield row("an empty launch between two events", float(found[1]), None)
+        found = re.match(r"((?:copy|short convolution|wkv|layer norm).*?)\s+(B=\d+ L=\d+ D=\d+)\s+([\d.]+) ms\s+floor\s+([\d.]+)", line)
         if found:
-            yield row(f"{found[1]}, {found[2]}", float(found[3]), None, float(found[4]))
+            asked = next((most for start, most in FLOORS if re.match(start, found[1])), None)
+            yield row(f"{found[1]}, {found[2]}", float(found[3]), None, float(found[4]), at_most(asked))
 
 
 def training(programs):
@@ -93,9 +130,9 @@ def training(programs):
         found = re.match(rf"training_step (\w+) L=(\d+),B=\d+,D=(\d+) {number} ms; device memory {number} MB", line)
         if found and (key := (found[1], int(found[2]), int(found[3]))) in peers:
             work = f"training step, {found[1]}, L = {found[2]}, D = {found[3]}"
-            yield row(work, float(found[4]), peers[key][0], None, {64: 20, 512: 8}.get(key[2]))
+            yield row(work, float(found[4]), peers[key][0], None, at_least({64: 20, 512: 8}.get(key[2])))
             if key[1] == 512 and key[2] in (64, 512):
-                yield row(f"memory of a {work}", float(found[5]), peers[key][1], None, 3 if key[2] == 512 else None, "MB")
+                yield row(f"memory of a {work}", float(found[5]), peers[key][1], None, at_least(3 if key[2] == 512 else None), "MB")
 
 
 def loss(programs):
@@ -117,22 +154,28 @@ def decoding(programs):
     for line in lines_of([programs / "cuda_decoding"]):
         if found := re.match(r"decoding (\w+) sequences=(\d+),position=(\d+) ([\d.]+) us", line):
             work = f"decoding, {found[1]}, {found[2]} sequences at position {found[3]}"
-            yield row(work, float(found[4]), peers.get((found[1], found[2])), None, 20, "us")
+            yield row(work, float(found[4]), peers.get((found[1], found[2])), None, at_least(20), "us")
 
 
 def table(rows):
-    yield "| work | coyote | PyTorch | ratio | at least | x floor |"
+    yield "| work | coyote | PyTorch | ratio | x floor | asked |"
     yield "| --- | --- | --- | --- | --- | --- |"
+    number = lambda value: f"{value:.2f}" if value else "–"
     for r in rows:
-        ratio = f"{r['peer'] / r['ours']:.2f}" if r["peer"] else "–"
-        floor = f"{r['ours'] / r['floor']:.2f}" if r["floor"] else "–"
+        asked = "–"
+        if r["asked"]:
+            of, bound = r["asked"]["of"], f">= {r['asked']['least']:g}" if "least" in r["asked"] else f"<= {r['asked']['most']:g}"
+            asked = f"{bound} x" if of == "ratio" else f"{bound} {of.replace('_', ' ')}"
+            if measured(r, of) is not None and of not in ("ratio", "floor"):
+                asked += f": {measured(r, of):.2f}"
         peer = f"{r['peer']:.4g} {r['unit']}" if r["peer"] else "–"
-        yield f"| {r['work']} | {r['ours']:.4g} {r['unit']} | {peer} | {ratio} | {r['at_least'] or '–'} | {floor} |"
+        yield (f"| {r['work']} | {r['ours']:.4g} {r['unit']} | {peer} | {number(measured(r, 'ratio'))} | {number(measured(r, 'floor'))} | "
+               f"{asked} |")
 
 
 def svg(rows):
     """Ratios to PyTorch as bars on a logarithmic scale, with a mark at what was asked; rows of which nothing was asked are left out."""
-    rows = [r for r in rows if r["peer"] and r["at_least"]]
+    rows = [r for r in rows if r["peer"] and r["asked"] and r["asked"]["of"] == "ratio"]
     place = lambda ratio: 430 + 110 * math.log10(max(ratio, 0.1) / 0.1)
     out = [f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 820 {18 * len(rows) + 60}" font-family="sans-serif" font-size="11">',
            '<rect width="100%" height="100%" fill="white"/>',
@@ -141,13 +184,12 @@ def svg(rows):
         out.append(f'<line x1="{place(ratio):.0f}" x2="{place(ratio):.0f}" y1="28" y2="{18 * len(rows) + 40}" stroke="#ccc"/>'
                    f'<text x="{place(ratio):.0f}" y="{18 * len(rows) + 54}" text-anchor="middle" fill="#555">{ratio:g}</text>')
     for n, r in enumerate(rows):
-        y, ratio = 34 + 18 * n, r["peer"] / r["ours"]
-        colour = "#b33" if r["at_least"] and ratio < r["at_least"] else "#27a"
+        y, ratio, least = 34 + 18 * n, measured(r, "ratio"), place(r["asked"]["least"])
+        colour = "#27a" if met(r) else "#b33"
         out.append(f'<text x="424" y="{y + 10}" text-anchor="end">{r["work"]}</text>'
                    f'<rect x="430" y="{y}" width="{max(place(ratio) - 430, 1):.0f}" height="12" fill="{colour}"/>'
                    f'<text x="{place(ratio) + 4:.0f}" y="{y + 10}" fill="#333">{ratio:.3g}</text>')
-        if r["at_least"]:
-            out.append(f'<line x1="{place(r["at_least"]):.0f}" x2="{place(r["at_least"]):.0f}" y1="{y - 2}" y2="{y + 14}" stroke="black"/>')
+        out.append(f'<line x1="{least:.0f}" x2="{least:.0f}" y1="{y - 2}" y2="{y + 14}" stroke="black"/>')
     return "\n".join(out + ["</svg>\n"])
 
 

@@ -30,6 +30,32 @@ std::string shape_name(Index batch, Index length, Index width) {
   return "B=" + std::to_string(batch) + " L=" + std::to_string(length) + " D=" + std::to_string(width);
 }
 
+__global__ void empty_kernel() {}
+
+/// What every row's time has in it: a launch between two events.
+void empty_launch() {
+  if (!chosen("empty launch")) return;
+  const double ms = median_ms(*context, [](Index) { empty_kernel<<<1, 32, 0, context->stream()>>>(); });
+  std::printf("%-59s %9.4f ms\n", "empty launch", ms);
+}
+
+/// What the driver's own copy of a matrix takes: the least that a forward pass can.
+template <class S>
+void copy_rows(Index sequences, Index length, Index width) {
+  const std::string name = std::string("copy ") + scalar_name<S>();
+  if (!chosen(name)) return;
+  const Index rows = sequences * length;
+  const double bytes = static_cast<double>(rows * width) * sizeof(S);
+  const Index turns = turns_for(2 * bytes);
+  Turns<S> x(turns, rows, width), y(turns, rows, width);
+  const double ms = median_ms(*context, [&](Index turn) {
+    turn %= turns;
+    COYOTE_CUDA_CHECK(cudaMemcpyAsync(y[turn].data, x[turn].data, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
+                                      context->stream()));
+  });
+  report(name, shape_name(sequences, length, width), ms, 2 * bytes, rate);
+}
+
 template <class S, Index K>
 void short_convolution_rows(Index sequences, Index length, Index width, bool gated) {
   const std::string name =
@@ -153,6 +179,9 @@ void elementwise_rows(Index rows, Index width) {
 
 template <class S>
 void all() {
+  copy_rows<S>(64, 1024, 768);
+  copy_rows<S>(512, 128, 128);
+  copy_rows<S>(1024, 64, 64);
   for (const bool gated : {false, true}) {
     short_convolution_rows<S, 3>(64, 1024, 768, gated);
     short_convolution_rows<S, 4>(64, 1024, 768, gated);
@@ -181,6 +210,7 @@ int main(int argc, char** argv) {
   context = &made;
   rate = copy_rate(made);
   std::printf("copy %.0f GB/s\n", rate / 1e6);
+  empty_launch();
   all<bf16>();
   all<float>();
 }

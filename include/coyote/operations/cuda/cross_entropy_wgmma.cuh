@@ -425,7 +425,6 @@ void launch_wgmma_cross_entropy(Context<Cuda>& context, Rows<const bf16> hidden,
   float* const sums = slopes ? context.make<float>(parts * padded_rows, Width).data : nullptr;
   float* const terms = slopes ? context.make<float>(2, padded_rows).data : nullptr;
   const auto pass = [&](auto* kernel, const char* name, int blocks, const LossCut& cut_, const auto&... arguments) {
-    COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shape.bytes()));
     launch_following(context, kernel, name, dim3(static_cast<unsigned>(blocks), static_cast<unsigned>(cut_.parts())),
                      static_cast<unsigned>(shape.threads()), static_cast<std::size_t>(shape.bytes()), arguments...);
   };

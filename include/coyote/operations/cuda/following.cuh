@@ -37,6 +37,10 @@ inline bool follows(const DeviceLimits& limits) {
 template <class... Parameters, class... Arguments>
 void launch_following(const Context<Cuda>& context, void (*kernel)(Parameters...), const char* name, dim3 blocks, dim3 threads,
                       std::size_t bytes, const Arguments&... arguments) {
+  if (bytes > std::size_t{48} << 10) {
+    check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes)), name, __FILE__,
+          __LINE__);
+  }
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
   attribute.val.programmaticStreamSerializationAllowed = 1;

@@ -93,15 +93,20 @@ struct Epilogue {
   }
   /// The matrix whose rows the second form wants beside the values: the gate, or what is added to; without rows if neither.
   __device__ Rows<const S> beside() const { return gate.rows > 0 ? gate : add ? Rows<const S>(y) : Rows<const S>(); }
-  /// The same for channels c .. c + 7, as far as there are `valid`, but for the writing of y: what is to be written.
-  __device__ uint4 values(Index row, int position, int c, uint4 words, int valid,
+  /// The bias of channels c .. c + 7, as far as there are `valid`; read once, it serves all positions if it has one row.
+  __device__ Eight bias_at(int position, int c, int valid) const {
+    Eight result = {};
+    if (bias.rows == 0) return result;
+    const float* const from = &bias(bias.rows == 1 ? 0 : position, c);
+#pragma unroll
+    for (int k = 0; k < 8; ++k) result.at[k] = k < valid ? from[k] : 0.0f;
+    return result;
+  }
+  /// The same as above for channels c .. c + 7, as far as there are `valid`, but for the writing of y: what is to be written.
+  __device__ uint4 values(Index row, int c, uint4 words, int valid, const Eight& own_bias,
                           uint4 other) const requires std::same_as<S, bf16> {
     Eight values = widen(words);
-    if (bias.rows > 0) {
-      const float* const from = &bias(bias.rows == 1 ? 0 : position, c);
-#pragma unroll
-      for (int k = 0; k < 8; ++k) values.at[k] += k < valid ? from[k] : 0.0f;
-    }
+    if (bias.rows > 0) values = values + own_bias;
     if (convolved.rows > 0) store_8(&convolved(row, c), pack(values), valid);
     if (gate.rows > 0) values = values * widen(other);
     if (add) values = values + widen(other);
@@ -261,8 +266,9 @@ requires std::same_as<S, bf16> __global__ void __launch_bounds__(256, 4)
     }
   };
   const Rows<const S> beside = epilogue.beside();
-  const bool changes = epilogue.changes();
+  const bool changes = epilogue.changes(), one_bias = epilogue.bias.rows <= 1;
   uint4 others[pairs][2];
+  Eight bias = epilogue.bias_at(0, c, valid);
 #pragma unroll
   for (int k = 0; k < pairs; ++k) {
     each_row(k, [&](int r, int t) {
@@ -278,7 +284,8 @@ requires std::same_as<S, bf16> __global__ void __launch_bounds__(256, 4)
     for (int i = 0; i < 8; ++i) words[i] = tile.at(8 * h + i, thread / 8 + 32 * k);
     rows_of_words(words, rows);
     each_row(k, [&](int r, int t) {
-      if (changes) rows[r] = epilogue.values(first + t, t0 + t, c, rows[r], valid, others[k][r]);
+      if (!one_bias) bias = epilogue.bias_at(t0 + t, c, valid);
+      if (changes) rows[r] = epilogue.values(first + t, c, rows[r], valid, bias, others[k][r]);
       store_8(&epilogue.y(first + t, c), rows[r], valid);
     });
   }

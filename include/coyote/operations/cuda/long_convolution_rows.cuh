@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/long_convolution_layout.cuh"
 #include "coyote/operations/cuda/long_convolution_toeplitz.cuh"
 
@@ -50,7 +51,7 @@ struct RowMover {
   static constexpr int turns = Shape::rows / 2 / step;
 
   int n = 0, first_pair, c, valid;
-  Index begin = 0;
+  Index begin_row = 0;
   int word;  ///< where the thread's first word stands, of its first channel
 
   __device__ RowMover(const Sequences& sequences, int first_sequence, int first_channel, int width, int thread) {
@@ -61,7 +62,7 @@ struct RowMover {
     word = RowTile<Shape>::place(8 * half, warp % 8) + first_pair;
     if (s < sequences.sequences && valid > 0) {
       n = sequences.size(s);
-      begin = sequences.begin(s);
+      begin_row = sequences.begin(s);
     }
   }
   __device__ int row(int turn, int r) const { return 2 * (first_pair + turn * step) + r; }
@@ -77,7 +78,7 @@ struct RowMover {
   };
   template <class T>
   __device__ Walk<T> walk(Rows<T> rows) const {
-    Walk<T> result{rows.data + (begin + position(row(0, 0))) * rows.stride + c, Reversed ? -rows.stride : rows.stride, false};
+    Walk<T> result{rows.data + (begin_row + position(row(0, 0))) * rows.stride + c, Reversed ? -rows.stride : rows.stride, false};
     result.whole = valid >= 8 && reinterpret_cast<std::uintptr_t>(result.first) % 16 == 0 && rows.stride % 8 == 0;
     return result;
   }
@@ -97,25 +98,67 @@ struct RowMover {
 #pragma unroll
     for (int i = 0; i < 8; ++i) tile.words[word + turn * step + i * RowTile<Shape>::channel_stride] = words[i];
   }
-  /// The epilogue of a turn's rows in the tile, with the rows beside them; `to` walks through its y.
-  __device__ void finish(const RowTile<Shape>& tile, int turn, const Epilogue<bf16>& epilogue, bool changes, const Walk<bf16>& to,
-                         const uint4 (&others)[2]) const {
-    unsigned words[8];
-    uint4 rows[2];
+  /// What an epilogue reads beside the tile: rows, see Epilogue::beside, of as many turns as a thread has under way at once, and
+  /// a bias for all of them.
+  static constexpr int ahead = turns < 4 ? turns : 4;
+  struct Beside {
+    uint4 rows[ahead][2];
+    Eight bias;
+  };
+
+  /// Has the others brought to the second-level cache, for which no register waits.
+  __device__ void prefetch(const Epilogue<bf16>& epilogue) const {
+    const Rows<const bf16> beside = epilogue.beside();
+    if (beside.rows == 0) return;
+    const Walk<const bf16> from = walk(beside);
 #pragma unroll
-    for (int i = 0; i < 8; ++i) words[i] = tile.words[word + turn * step + i * RowTile<Shape>::channel_stride];
-    rows_of_words(words, rows);
+    for (int turn = ahead; turn < turns; ++turn) {
 #pragma unroll
-    for (int r = 0; r < 2; ++r) {
-      if (row(turn, r) >= n) break;
-      if (changes) {
-        const int place = position(row(turn, r));
-        rows[r] = epilogue.values(begin + place, place, c, rows[r], valid, others[r]);
+      for (int r = 0; r < 2; ++r) {
+        if (row(turn, r) < n) asm volatile("prefetch.global.L2 [%0];" ::"l"(from.at(turn, r)));
       }
-      if (to.whole) {
-        *reinterpret_cast<uint4*>(to.at(turn, r)) = rows[r];
-      } else {
-        store_8(to.at(turn, r), rows[r], valid);
+    }
+  }
+  /// Begins to read the first of them.
+  __device__ void begin(const Epilogue<bf16>& epilogue, Beside& others) const {
+    others.bias = epilogue.bias_at(0, c, valid);
+    const Rows<const bf16> beside = epilogue.beside();
+    if (beside.rows == 0) return;
+    const Walk<const bf16> from = walk(beside);
+#pragma unroll
+    for (int k = 0; k < ahead; ++k) load(from, k, others.rows[k]);
+  }
+  /// The epilogue of all rows; each turn makes room for the rows beside a later one.
+  __device__ void finish(const RowTile<Shape>& tile, const Epilogue<bf16>& epilogue, Beside& others) const {
+    const Walk<bf16> to = walk(epilogue.y);
+    const Rows<const bf16> beside = epilogue.beside();
+    const Walk<const bf16> from = walk(beside);
+    const bool changes = epilogue.changes(), one_bias = epilogue.bias.rows <= 1;
+#pragma unroll 1
+    for (int first = 0; first < turns; first += ahead) {
+#pragma unroll
+      for (int k = 0; k < ahead; ++k) {
+        const int turn = first + k;
+        unsigned words[8];
+        uint4 rows[2];
+#pragma unroll
+        for (int i = 0; i < 8; ++i) words[i] = tile.words[word + turn * step + i * RowTile<Shape>::channel_stride];
+        rows_of_words(words, rows);
+#pragma unroll
+        for (int r = 0; r < 2; ++r) {
+          if (row(turn, r) >= n) break;
+          if (changes) {
+            const int place = position(row(turn, r));
+            if (!one_bias) others.bias = epilogue.bias_at(place, c, valid);
+            rows[r] = epilogue.values(begin_row + place, c, rows[r], valid, others.bias, others.rows[k][r]);
+          }
+          if (to.whole) {
+            *reinterpret_cast<uint4*>(to.at(turn, r)) = rows[r];
+          } else {
+            store_8(to.at(turn, r), rows[r], valid);
+          }
+        }
+        if (beside.rows > 0 && turn + ahead < turns) load(from, turn + ahead, others.rows[k]);
       }
     }
   }
@@ -130,22 +173,6 @@ struct RowMover {
       for (int k = 0; k < batch; ++k) load(in, turn + k, rows[k]);
 #pragma unroll
       for (int k = 0; k < batch; ++k) put(tile, turn + k, rows[k]);
-    }
-  }
-  /// The epilogue of all rows.
-  __device__ void finish(const RowTile<Shape>& tile, const Epilogue<bf16>& epilogue) const {
-    constexpr int batch = turns < 2 ? turns : 2;
-    const Walk<bf16> to = walk(epilogue.y);
-    const Rows<const bf16> beside = epilogue.beside();
-    const Walk<const bf16> other = walk(beside);
-    const bool changes = epilogue.changes();
-    uint4 others[batch][2];
-#pragma unroll 1
-    for (int turn = 0; turn < turns; turn += batch) {
-#pragma unroll
-      for (int k = 0; beside.rows > 0 && k < batch; ++k) load(other, turn + k, others[k]);
-#pragma unroll
-      for (int k = 0; k < batch; ++k) finish(tile, turn + k, epilogue, changes, to, others[k]);
     }
   }
 };
@@ -173,12 +200,14 @@ __device__ inline void fill_row_filters(unsigned* pairs, int thread, Rows<const 
   }
 }
 
-/// Rows of the longest sequence of a slab.
-__device__ inline int longest_of_slab(const Sequences& sequences, int first) {
-  if (sequences.offsets == nullptr) return sequences.length;
-  int result = 0;
-  for (int s = first; s < min(first + slab_sequences, sequences.sequences); ++s) result = max(result, sequences.size(s));
-  return result;
+/// Chunks of the longest sequence of a slab.
+__device__ inline int chunks_of_slab(const Sequences& sequences, int first) {
+  int longest = sequences.length;
+  if (sequences.offsets != nullptr) {
+    longest = 0;
+    for (int s = first; s < min(first + slab_sequences, sequences.sequences); ++s) longest = max(longest, sequences.size(s));
+  }
+  return (longest + toeplitz_chunk - 1) / toeplitz_chunk;
 }
 
 /// Transposes an 8 x 8 matrix of bf16, a row's four words in four neighbouring lanes.
@@ -251,7 +280,7 @@ __device__ inline void toeplitz_channel(const RowTile<Shape>& tile, int channel,
         return distance == first;
       };
 #pragma unroll 1
-      for (int distance = 1; distance <= first; distance += 3) {
+      for (int distance = 1; Shape::chunks > 2 && distance <= first; distance += 3) {
         if (step(distance, p, q, r)) break;
         if (step(distance + 1, q, r, p)) break;
         step(distance + 2, r, p, q);
@@ -282,6 +311,7 @@ template <class Shape>
 __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
     toeplitz_rows_kernel(Sequences sequences, int channel_tiles, Rows<const bf16> x, Rows<const float> taps,
                          Epilogue<bf16> epilogue) {
+  follow();
   extern __shared__ uint4 toeplitz_memory[];
   const int thread = static_cast<int>(threadIdx.x);
   const int s0 = static_cast<int>(blockIdx.x) / channel_tiles * slab_sequences;
@@ -291,13 +321,16 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
   const RowMover<Shape, false> mover(sequences, s0, c0, static_cast<int>(x.width), thread);
   fill_row_filters<Shape>(pairs, thread, taps, sequences.length, c0);
   mover.fill(tile, x);
-  const int chunks = (longest_of_slab(sequences, s0) + toeplitz_chunk - 1) / toeplitz_chunk;
+  const int chunks = chunks_of_slab(sequences, s0);
+  typename RowMover<Shape, false>::Beside others;
   __syncthreads();
+  mover.prefetch(epilogue);
   for (int channel = thread / 32; channel < Shape::channels; channel += Shape::warps) {
     toeplitz_channel(tile, channel, pairs + channel * Shape::filter_words, chunks, thread % 32);
   }
+  mover.begin(epilogue, others);
   __syncthreads();
-  mover.finish(tile, epilogue);
+  mover.finish(tile, epilogue, others);
 }
 
 /// The longest rows that fit in shared memory.
@@ -307,7 +340,7 @@ inline constexpr Index longest_row_tile = 512;
 template <class Use>
 decltype(auto) with_row_shape(Index longest, Use&& use) {
   if (longest <= 64) return use.template operator()<RowShape<32, 1, 8, 2>>();
-  if (longest <= 128) return use.template operator()<RowShape<16, 2, 8, 2>>();
+  if (longest <= 128) return use.template operator()<RowShape<16, 2, 8, 3>>();
   if (longest <= 256) return use.template operator()<RowShape<16, 4, 16, 1>>();
   return use.template operator()<RowShape<16, 8, 16, 1>>();
 }
@@ -323,15 +356,9 @@ template <class S>
 void toeplitz_rows(Context<Cuda>& context, const Sequences& sequences, Rows<const S> x, Rows<const float> taps,
                    const Epilogue<S>& epilogue) {
   with_row_shape(sequences.length, [&]<class Shape>() {
-    auto* const kernel = toeplitz_rows_kernel<Shape>;
-    constexpr int bytes = row_tile_shared_memory<Shape>();
-    if (bytes > 48 << 10) {
-      COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    }
     const Index tiles = ceil_div(x.width, Shape::channels), blocks = tiles * ceil_div(sequences.sequences, slab_sequences);
-    kernel<<<static_cast<unsigned>(blocks), Shape::threads, bytes, context.stream()>>>(sequences, static_cast<int>(tiles), x,
-                                                                                       taps, epilogue);
-    COYOTE_CUDA_CHECK_LAUNCH("toeplitz_rows_kernel");
+    launch_following(context, &toeplitz_rows_kernel<Shape>, "launch of toeplitz_rows", static_cast<unsigned>(blocks),
+                     Shape::threads, row_tile_shared_memory<Shape>(), sequences, static_cast<int>(tiles), x, taps, epilogue);
   });
 }
 

@@ -74,7 +74,7 @@ __device__ inline void fill_gradients(const RowMover<Shape, true>& mover, const 
       const Eight value = widen(rows[r]), product = work.gate.rows > 0 ? value * widen(gates[r]) : value;
       const int row = mover.row(turn, r);
       if (work.dgate.rows > 0 && row < mover.n) {
-        store_8(&work.dgate(mover.begin + mover.position(row), mover.c), pack(value * widen(kept[r])), mover.valid);
+        store_8(&work.dgate(mover.begin_row + mover.position(row), mover.c), pack(value * widen(kept[r])), mover.valid);
       }
       total = total + product;
       rows[r] = pack(product);
@@ -100,6 +100,7 @@ constexpr int row_gradient_shared_memory() {
 template <class Shape>
 __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
     toeplitz_rows_gradient_kernel(Sequences sequences, int channel_tiles, int per_group, RowGradients work) {
+  follow();
   constexpr int threads = Shape::threads, lag_stride = Shape::rows + 1;
   extern __shared__ uint4 toeplitz_memory[];
   const int thread = static_cast<int>(threadIdx.x), lane = thread % 32, width = static_cast<int>(work.dy.width);
@@ -124,7 +125,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
     } else {
       fill_gradients(mover, d, work, biases, thread);
     }
-    const int chunks = (longest_of_slab(sequences, s0) + toeplitz_chunk - 1) / toeplitz_chunk;
+    const int chunks = chunks_of_slab(sequences, s0);
     __syncthreads();
     for (int channel = thread / 32; channel < Shape::channels; channel += Shape::warps) {
       if (work.lags != nullptr) {
@@ -141,8 +142,10 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
       }
       if (wants_dx) toeplitz_channel(d, channel, pairs + channel * Shape::filter_words, chunks, lane);
     }
+    typename Mover::Beside others;
+    if (wants_dx) mover.begin(work.dx, others);
     __syncthreads();
-    if (wants_dx) mover.finish(d, work.dx);
+    if (wants_dx) mover.finish(d, work.dx, others);
   }
   if (work.lags != nullptr) {
     const int channel = thread % Shape::channels;
@@ -188,14 +191,9 @@ void toeplitz_row_gradients(Context<Cuda>& context, const Sequences& sequences, 
     const Index per_group = ceil_div(slabs, wanted), groups = ceil_div(slabs, per_group);
     if (dtaps.rows > 0) work.lags = context.make<float>(groups * sequences.length, width).data;
     if (dbias.rows > 0) work.biases = context.make<float>(groups, width).data;
-    auto* const kernel = toeplitz_rows_gradient_kernel<Shape>;
-    constexpr int bytes = row_gradient_shared_memory<Shape>();
-    if (bytes > 48 << 10) {
-      COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, bytes));
-    }
-    kernel<<<static_cast<unsigned>(tiles * groups), Shape::threads, bytes, context.stream()>>>(sequences, static_cast<int>(tiles),
-                                                                                               static_cast<int>(per_group), work);
-    COYOTE_CUDA_CHECK_LAUNCH("toeplitz_rows_gradient_kernel");
+    launch_following(context, &toeplitz_rows_gradient_kernel<Shape>, "launch of toeplitz_rows_gradient",
+                     static_cast<unsigned>(tiles * groups), Shape::threads, row_gradient_shared_memory<Shape>(), sequences,
+                     static_cast<int>(tiles), static_cast<int>(per_group), work);
     if (dtaps.rows > 0) launch_add_sums(context, work.lags, groups, dtaps.slice(0, sequences.length));
     if (dbias.rows > 0) launch_add_sums(context, work.biases, groups, dbias);
   });

@@ -182,7 +182,6 @@ bool narrow_gradients(Context<Cuda>& context, Rows<const S> x, Rows<const S> wei
     const Index blocks = std::min<Index>(ceil_div(x.rows, Index{Tiling::rows}), context.limits().multiprocessors);
     const PartialSums partial = context.make_partial_sums(blocks, x.width * dy.width + dbias.width);
     const auto kernel = narrow_gradients_kernel<in(), out()>;
-    COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tiling::bytes));
     launch_following(context, kernel, "launch of narrow_gradients", static_cast<unsigned>(blocks), Tiling::threads, Tiling::bytes,
                      NarrowGradients{x, weight, dy, dx, write == Write::add, partial.rows});
     add_column_sums(context, partial, dweight, dbias);

@@ -155,7 +155,6 @@ bool narrow_product(Context<Cuda>& context, Rows<const S> x, Rows<const S> weigh
   return with_narrow_widths(x.width, y.width, [&](auto in, auto out) {
     using Tiling = NarrowProductTiling<in(), out()>;
     const auto kernel = narrow_product_kernel<in(), out()>;
-    COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Tiling::bytes));
     launch_following(context, kernel, "launch of narrow_product", static_cast<unsigned>(ceil_div(x.rows, Index{Tiling::rows})),
                      Tiling::threads, Tiling::bytes, NarrowProduct{x, weight, bias, skip, y});
   });

@@ -37,9 +37,9 @@ template <class S>
 void wkv(Context<Cuda>& context, const Batch& batch, Rows<const float> decay, Rows<const float> bonus, Rows<const S> k,
          Rows<const S> v, Rows<S> y, Rows<float> checkpoints) {
   if (y.empty()) return;
-  constexpr int rows = 16, channels = 4 / static_cast<int>(sizeof(S));
+  constexpr int rows = 16, channels = 4 / static_cast<int>(sizeof(S)), slice = rows * channels;
   const auto launch = [&](auto n, auto bytes, auto clustered, const cuda::WkvBlock& block) {
-    using Tile = cuda::WkvTile<n(), rows>;
+    using Tile = cuda::WkvTile<n(), clustered() ? slice : rows>;
     const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, checkpoints};
     cuda::launch_clusters(
         context, block.cluster, static_cast<unsigned>(batch.sequences * ceil_div(y.width, 32 * n()) * block.cluster),
@@ -47,9 +47,10 @@ void wkv(Context<Cuda>& context, const Batch& batch, Rows<const float> decay, Ro
         block.warps * cuda::WkvStages<Tile, S, bytes()>::warp_bytes + cuda::WkvExchange<n(), clustered()>::bytes(block),
         cuda::wkv_kernel<Tile, bytes(), clustered(), S>, problem, block, y);
   };
-  // Clusters have one channel a thread, so that there are twice as many blocks.
+  // Clusters have one channel a thread, so that there are twice as many blocks, and slices of the same bytes, so that in bf16
+  // there are half as many exchanges.
   const auto with_channels = [&](auto n, auto bytes) {
-    const cuda::WkvBlock cluster = cuda::wkv_cluster(context, batch, ceil_div(y.width, 32), rows);
+    const cuda::WkvBlock cluster = cuda::wkv_cluster(context, batch, ceil_div(y.width, 32), slice, sizeof(S) == 2);
     if (cluster.cluster > 1) {
       constexpr int piece = bytes() == 16 ? 16 : static_cast<int>(sizeof(S));
       launch(std::integral_constant<int, 1>{}, std::integral_constant<int, piece>{}, std::true_type{}, cluster);

@@ -38,13 +38,14 @@ __global__ void __launch_bounds__(32 * wkv_backward_warps, N == 1 ? 2 : 1)
     wkv_backward_kernel(WkvProblem<S> problem, WkvBlock block, WkvGradients<S> gradients) {
   extern __shared__ uint4 wkv_memory[];
   auto& shared = *reinterpret_cast<WkvExchange<N, Clustered>*>(wkv_memory);
-  __shared__ SharedWkvSums<N> states[2][wkv_backward_warps];
+  __shared__ SharedWkvSums<N> state_lines[wkv_line_length(wkv_backward_warps)];
+  const auto states = [&](int parity) { return wkv_line(state_lines, wkv_backward_warps, parity); };
   const Index width = problem.k.width;
   const WkvPlace<WkvTile<N, wkv_slice>, S> at(problem, block, width);
   float decay[N], bonus[N], sum_decay[N] = {}, sum_bonus[N] = {};
 #pragma unroll
   for (int i = 0; i < N; ++i) {
-    decay[i] = at.inside ? problem.decay_of(at.column + i) : 0.0f;
+    decay[i] = at.inside ? wkv_decay(problem.decay(0, at.column + i)) : 0.0f;
     bonus[i] = at.inside ? wkv_log2_e * problem.bonus(0, at.column + i) : 0.0f;
   }
   RawPack<N, S> k[wkv_slice] = {}, v[wkv_slice] = {}, dy[wkv_slice] = {};
@@ -61,7 +62,8 @@ __global__ void __launch_bounds__(32 * wkv_backward_warps, N == 1 ? 2 : 1)
 #pragma unroll
     for (int i = 0; i < N; ++i) begin[i] = {from[i], from[width + i], from[2 * width + i]};
   };
-  shared.begin();
+  if (threadIdx.x < 32) pad_wkv_lines(state_lines, wkv_backward_warps);
+  shared.begin(block.cluster);
   read_checkpoint(at.steps - 1);
 #pragma unroll
   for (int j = wkv_slice - 1; j >= 0; --j) read(j, at.first(block, at.steps - 1) + j);
@@ -89,11 +91,11 @@ __global__ void __launch_bounds__(32 * wkv_backward_warps, N == 1 ? 2 : 1)
       if (begin[i].highest <= 0.5f * wkv_empty) begin[i].highest = 0;
       near = shift_to(sums[i], begin[i].highest) && near;
     }
-    states[parity][at.warp].put(sums);
+    states(parity)[at.warp].put(sums);
     near = !__syncthreads_or(!near);
 #pragma unroll
     for (int i = 0; i < N; ++i) sums[i] = begin[i];
-    join_sums<false, wkv_backward_warps>(sums, states[parity], at.warp - 1, at.warp, wkv_slice, decay, near);
+    join_sums<false, wkv_backward_warps>(sums, states(parity), at.warp - 1, at.warp, wkv_slice, decay, near);
 #pragma unroll
     for (int i = 0; i < N; ++i) sums[i] = normalised(sums[i]);
     // The states before the rows, and of their outputs what the adjoint needs: -shift, dy / denominator, value.
@@ -164,14 +166,14 @@ __global__ void __launch_bounds__(32 * wkv_backward_warps, N == 1 ? 2 : 1)
   for (int i = 0; i < N; ++i) {
     mine[i] = {sum_decay[i] * (decay[i] / wkv_log2_e), sum_bonus[i], 0.0f};
   }
-  states[0][at.warp].put(mine);
+  states(0)[at.warp].put(mine);
   __syncthreads();
   if (at.warp != 0 || !at.inside) return;
   float* to = gradients.partial.row(static_cast<Index>(at.sequence) * block.cluster + at.rank) + at.column;
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     for (int w = 1; w < block.warps; ++w) {
-      const WkvSums other = states[0][w].get(i);
+      const WkvSums other = states(0)[w].get(i);
       mine[i].first += other.first;
       mine[i].second += other.second;
     }

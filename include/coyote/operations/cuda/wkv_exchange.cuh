@@ -88,7 +88,21 @@ __device__ inline WkvSums join(const WkvSums& past, float decay, const WkvSums& 
   return {fmaf(a, past.first, b * more.first), fmaf(a, past.second, b * more.second), highest};
 }
 
-/// The same for the `count` parts of a sequence up to `last` that follow the sums, each `rows` rows long. Descending: from the
+/// Parts are read four at a time: so many sums of nothing stand before the first of a line of parts, and behind the last.
+inline constexpr int wkv_padding = 3;
+/// What two lines of so many parts take, with what stands before, between and behind them.
+__host__ __device__ constexpr int wkv_line_length(int parts) { return 2 * parts + 3 * wkv_padding; }
+template <int N>
+__device__ SharedWkvSums<N>* wkv_line(SharedWkvSums<N>* lines, int parts, int parity) {
+  return lines + wkv_padding + parity * (parts + wkv_padding);
+}
+/// By one warp.
+template <int N>
+__device__ void pad_wkv_lines(SharedWkvSums<N>* lines, int parts) {
+  for (int i = 0; i < 3 * wkv_padding; ++i) lines[i / wkv_padding * (parts + wkv_padding) + i % wkv_padding].put({});
+}
+
+/// The same for the `count` parts of a line up to `last` that follow the sums, each `rows` rows long. Descending: from the
 /// end of the sequence.
 template <bool Descending, int Most, int N>
 __device__ void join_sums(WkvSums (&sums)[N], const SharedWkvSums<N>* parts, int last, int count, int rows,
@@ -99,9 +113,10 @@ __device__ void join_sums(WkvSums (&sums)[N], const SharedWkvSums<N>* parts, int
   };
   if (linear) {
     float factor[N];
+    WkvSums joined[N];
 #pragma unroll
     for (int i = 0; i < N; ++i) factor[i] = power_of_two(-static_cast<float>(rows) * decay[i]);
-    constexpr int at_once = 4;
+    constexpr int at_once = wkv_padding + 1;
 #pragma unroll
     for (int group = Most - at_once; group >= 0; group -= at_once) {
       if (group >= count) continue;
@@ -109,16 +124,22 @@ __device__ void join_sums(WkvSums (&sums)[N], const SharedWkvSums<N>* parts, int
 #pragma unroll
       for (int j = 0; j < at_once; ++j) {
 #pragma unroll
-        for (int i = 0; i < N; ++i) more[j][i] = part(group + j < count ? group + j : 0).pair(i);
+        for (int i = 0; i < N; ++i) more[j][i] = part(group + j).pair(i);
       }
 #pragma unroll
       for (int j = at_once - 1; j >= 0; --j) {
 #pragma unroll
         for (int i = 0; i < N; ++i) {
-          sums[i].first = group + j < count ? fmaf(factor[i], sums[i].first, more[j][i].x) : sums[i].first;
-          sums[i].second = group + j < count ? fmaf(factor[i], sums[i].second, more[j][i].y) : sums[i].second;
+          joined[i].first = fmaf(factor[i], joined[i].first, more[j][i].x);
+          joined[i].second = fmaf(factor[i], joined[i].second, more[j][i].y);
         }
       }
+    }
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      const float all = power_of_two(-static_cast<float>(count * rows) * decay[i]);
+      sums[i].first = fmaf(all, sums[i].first, joined[i].first);
+      sums[i].second = fmaf(all, sums[i].second, joined[i].second);
     }
     return;
   }
@@ -148,21 +169,26 @@ __device__ void join_sums(WkvSums (&sums)[N], const SharedWkvSums<N>* parts, int
 /// overwrite.
 template <int N, bool Clustered>
 struct WkvExchange {
-  SharedWkvSums<N> carried[2], chunks[2][Clustered ? most_wkv_cluster : 1];
-  std::uint64_t barriers[2];  // a block's chunks are there
-  SharedWkvSums<N> warps[2];  // for each warp: behind the last member are the others'
+  SharedWkvSums<N> carried[2], chunk_lines[Clustered ? wkv_line_length(most_wkv_cluster) : 1];
+  std::uint64_t barriers[2];        // a block's chunks are there
+  SharedWkvSums<N> slice_lines[1];  // behind it are the other parts
 
   static constexpr int bytes(WkvBlock block) {
-    return static_cast<int>(sizeof(WkvExchange) + static_cast<std::size_t>(2 * (block.warps - 1)) * sizeof(SharedWkvSums<N>));
+    return static_cast<int>(sizeof(WkvExchange) +
+                            static_cast<std::size_t>(wkv_line_length(block.warps) - 1) * sizeof(SharedWkvSums<N>));
   }
   /// Of the slices that the block's warps have in a step.
-  __device__ SharedWkvSums<N>* slices(int parity) { return warps + parity * (static_cast<int>(blockDim.x) / 32); }
+  __device__ SharedWkvSums<N>* slices(int parity) { return wkv_line(slice_lines, static_cast<int>(blockDim.x) / 32, parity); }
+  /// Of the cluster's blocks.
+  __device__ SharedWkvSums<N>* chunks(int parity, int cluster) { return wkv_line(chunk_lines, cluster, parity); }
 
   /// Before the first step nothing is carried.
-  __device__ void begin() {
+  __device__ void begin(int cluster) {
     if (threadIdx.x < 32) {
       carried[0].put({});
       carried[1].put({});
+      pad_wkv_lines(slice_lines, static_cast<int>(blockDim.x) / 32);
+      if constexpr (Clustered) pad_wkv_lines(chunk_lines, cluster);
     }
 #if __CUDA_ARCH__ >= 900
     if constexpr (Clustered) {
@@ -227,7 +253,7 @@ __device__ void exchange_sums(WkvExchange<N, Clustered>& shared, int count, WkvB
 #pragma unroll
       for (int i = 0; i < N; ++i) chunk[i].highest = near ? common[i] : wkv_empty;
       join_sums<Descending, most_wkv_warps>(chunk, slices, last_warp, block.warps, Rows, decay, near);
-      shared.chunks[parity][rank].send(chunk, to, &shared.barriers[parity]);
+      shared.chunks(parity, block.cluster)[rank].send(chunk, to, &shared.barriers[parity]);
     }
     shared.wait_for_chunks(parity, count / 2 % 2, block.cluster);
   }
@@ -239,7 +265,7 @@ __device__ void exchange_sums(WkvExchange<N, Clustered>& shared, int count, WkvB
     if constexpr (Clustered) {
 #pragma unroll
       for (int r = 0; r < most_wkv_cluster; ++r) {
-        if (r < block.cluster) near_carried = near_carried && shared.chunks[parity][r].highest(i) == common[i];
+        if (r < block.cluster) near_carried = near_carried && shared.chunks(parity, block.cluster)[r].highest(i) == common[i];
       }
     }
   }
@@ -248,7 +274,7 @@ __device__ void exchange_sums(WkvExchange<N, Clustered>& shared, int count, WkvB
   const int chunk_rows = block.warps * Rows;
   WkvSums after[N];
   if constexpr (Clustered) {
-    const auto* chunks = shared.chunks[parity];
+    const SharedWkvSums<N>* const chunks = shared.chunks(parity, block.cluster);
     if (warp == last_warp) {
 #pragma unroll
       for (int i = 0; i < N; ++i) after[i] = before[i];

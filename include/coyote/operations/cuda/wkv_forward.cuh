@@ -118,15 +118,20 @@ __global__ void __launch_bounds__(32 * most_wkv_warps, 1) wkv_kernel(WkvProblem<
   extern __shared__ uint4 wkv_memory[];
   auto* memory = reinterpret_cast<unsigned char*>(wkv_memory);
   auto& shared = *reinterpret_cast<WkvExchange<N, Clustered>*>(memory + block.warps * Stages::warp_bytes);
-  shared.begin();
   const WkvPlace<Tile, S> at(problem, block, y.width);
   const Stages stages(memory, at.block_column, y.width);
   float decay[N] = {}, bonus[N] = {};
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     if (!at.inside) continue;
-    decay[i] = problem.decay_of(at.column + i);
-    bonus[i] = wkv_log2_e * problem.bonus(0, at.column + i);
+    decay[i] = problem.decay(0, at.column + i);
+    bonus[i] = problem.bonus(0, at.column + i);
+  }
+  shared.begin(block.cluster);  // meanwhile they arrive
+#pragma unroll
+  for (int i = 0; i < N; ++i) {
+    decay[i] = wkv_decay(decay[i]);
+    bonus[i] *= wkv_log2_e;
   }
   const auto copy = [&](int step) {
     if (step < at.steps) stages.copy(step % wkv_stages, problem, at.begin, at.first(block, step), at.size);
@@ -184,14 +189,15 @@ inline WkvBlock wkv_block(const Context<Cuda>& context, const Batch& batch, Inde
   const bool few = batch.sequences * groups <= Index{2} * context.limits().multiprocessors;
   return {static_cast<int>(std::clamp<Index>(batch.length / (2 * rows), 1, few ? most_wkv_warps : most_wkv_warps / 2)), 1};
 }
-/// Where that leaves half of the multiprocessors without a block: as many blocks a sequence as find room at once, two on a
-/// multiprocessor. One of them if nothing is to be gained.
-inline WkvBlock wkv_cluster(const Context<Cuda>& context, const Batch& batch, Index groups, int rows) {
+/// Where that leaves half of the multiprocessors without a block: as many blocks a sequence as find room at once, two of 8 warps
+/// on a multiprocessor, or, wide, half as many of 16. One of them if nothing is to be gained.
+inline WkvBlock wkv_cluster(const Context<Cuda>& context, const Batch& batch, Index groups, int rows, bool wide) {
   constexpr int warps = most_wkv_warps / 2;
   const Index blocks = batch.sequences * groups, room = Index{2} * context.limits().multiprocessors;
   if (context.limits().major < 9 || 2 * blocks > room) return {warps, 1};
-  return {warps, static_cast<int>(
-                     std::clamp<Index>(batch.length / (2 * warps * rows), 1, std::min<Index>(most_wkv_cluster, room / blocks)))};
+  const auto cluster =
+      static_cast<int>(std::clamp<Index>(batch.length / (2 * warps * rows), 1, std::min<Index>(most_wkv_cluster, room / blocks)));
+  return wide && cluster > 2 && cluster % 2 == 0 ? WkvBlock{2 * warps, cluster / 2} : WkvBlock{warps, cluster};
 }
 
 }  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES

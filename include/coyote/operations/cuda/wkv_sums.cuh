@@ -104,6 +104,9 @@ struct WkvBlock {
   int warps, cluster;  // of a block, of blocks
 };
 
+/// How much exponents fall in a row. Finite, so that no rows times it are none: what is beyond leaves nothing anyway.
+__device__ inline float wkv_decay(float decay) { return fminf(wkv_log2_e * expf(decay), -wkv_empty); }
+
 template <class S>
 struct WkvProblem {
   Sequences sequences;
@@ -119,8 +122,6 @@ struct WkvProblem {
     }
     return sequences.begin(s) / wkv_checkpoint_rows + s + chunk;
   }
-  /// How much exponents fall in a row. Finite, so that no rows times it are none: what is beyond leaves nothing anyway.
-  __device__ float decay_of(Index column) const { return fminf(wkv_log2_e * expf(decay(0, column)), -wkv_empty); }
 };
 
 /// Which sequence, channels and rows a thread works on.
