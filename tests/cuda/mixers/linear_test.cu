@@ -5,6 +5,7 @@
 #include "coyote/mixers/linear.hpp"
 #include "coyote/mixers/mlp.hpp"
 #include "coyote/operations/cuda/activation.cuh"
+#include "coyote/operations/cuda/decoding.cuh"
 #include "coyote/operations/cuda/linear.cuh"
 #include "support/cuda.cuh"
 
