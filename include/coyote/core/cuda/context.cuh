@@ -33,9 +33,33 @@ struct DeviceLimits {
   int shared_memory = 0;  ///< bytes that a block can have at most
   std::size_t l2 = 0;     ///< bytes of the second-level cache
 
+  bool has_hopper_code = false;  ///< the kernels that run on it were compiled for 9.0a
+
   /// Hopper's own instructions (wgmma, bulk copies) run on 9.0 exactly, in code compiled for 9.0a.
-  constexpr bool is_hopper() const { return major == 9 && minor == 0; }
+  constexpr bool is_hopper() const { return major == 9 && minor == 0 && has_hopper_code; }
 };
+
+inline namespace COYOTE_CUDA_ARCHITECTURES {
+
+inline constexpr std::size_t hopper_code_mark = 2048;
+
+/// Its shared memory tells which code of a program runs on the current device: only what is compiled for 9.0a has any.
+template <int = 0>
+__global__ void mark_hopper_code_kernel([[maybe_unused]] int* to) {
+#if defined(__CUDA_ARCH_FEAT_SM90_ALL)
+  __shared__ int marks[hopper_code_mark / sizeof(int)];
+  marks[threadIdx.x] = static_cast<int>(threadIdx.x);
+  __syncthreads();
+  to[threadIdx.x] = marks[threadIdx.x ^ 1];
+#endif
+}
+inline bool has_hopper_code() {
+  cudaFuncAttributes attributes{};
+  COYOTE_CUDA_CHECK(cudaFuncGetAttributes(&attributes, mark_hopper_code_kernel<0>));
+  return attributes.sharedSizeBytes >= hopper_code_mark;
+}
+
+}  // namespace COYOTE_CUDA_ARCHITECTURES
 
 /// Throws unless the kernels run on such a device.
 inline void require_capability(const DeviceLimits& limits) {
@@ -340,6 +364,7 @@ class Context<Cuda> : public ContextBase {
                 .shared_memory = attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin),
                 .l2 = static_cast<std::size_t>(attribute(cudaDevAttrL2CacheSize))};
       cuda::require_capability(limits);
+      limits.has_hopper_code = cuda::has_hopper_code();
       host_slots = cuda::PinnedArray<double>(static_cast<Index>(cuda::Slot::count));
       slots = cuda::DeviceArray<double>(static_cast<Index>(cuda::Slot::count));
       for (cudaEvent_t* event : {&sent, &forked, &joined, &landed, &taken}) {

@@ -103,20 +103,17 @@ __device__ void store(S* to, const Pack<N>& pack) {
 /// to += pack, where no other thread of the kernel adds: a reduction in memory, for which nobody waits.
 template <int N>
 __device__ void add_alone(float* to, const Pack<N>& pack) {
+  int done = 0;
 #if __CUDA_ARCH__ >= 900
-  constexpr bool vectors = N % 4 == 0;
-#else
-  constexpr bool vectors = N == 0;
-#endif
-  if constexpr (vectors) {
+  if constexpr (N % 4 == 0) {
 #pragma unroll
-    for (int i = 0; i < N; i += 4) {
-      atomicAdd(reinterpret_cast<float4*>(to + i), float4{pack[i], pack[i + 1], pack[i + 2], pack[i + 3]});
+    for (; done < N; done += 4) {
+      atomicAdd(reinterpret_cast<float4*>(to + done), float4{pack[done], pack[done + 1], pack[done + 2], pack[done + 3]});
     }
-  } else {
-#pragma unroll
-    for (int i = 0; i < N; ++i) atomicAdd(to + i, pack[i]);
   }
+#endif
+#pragma unroll
+  for (; done < N; ++done) atomicAdd(to + done, pack[done]);
 }
 
 /// Can N neighbours be read at once from every column that is a multiple of N, of every row? Absent views can.
