@@ -25,7 +25,8 @@ __device__ inline void follow() {
   let_next_start();
   wait_for_previous();
 }
-/// Does `follow` wait on this device? Where this unit's kernels were compiled for it, 9.0 or later; else they start in order.
+/// Does `follow` wait on this device, and do blocks of a cluster exchange? Where this unit's kernels were compiled for it, 9.0 or
+/// later; else kernels start in order.
 inline bool follows(const DeviceLimits& limits) {
   bool found = false;
 #ifdef __CUDA_ARCH_LIST__

@@ -186,7 +186,7 @@ __global__ void __launch_bounds__(32 * wkv_backward_warps, N == 1 ? 2 : 1)
 /// no block waits for another wave.
 inline WkvBlock wkv_backward_block(const Context<Cuda>& context, const Batch& batch, Index groups) {
   const auto warps = static_cast<int>(std::min<Index>(wkv_backward_warps, ceil_div(batch.length, wkv_slice)));
-  if (context.limits().major < 9) return {warps, 1};
+  if (!follows(context.limits())) return {warps, 1};
   const Index room = 2 * context.limits().multiprocessors / (batch.sequences * groups);
   const Index most = std::min<Index>(most_wkv_cluster, batch.length / (2 * wkv_checkpoint_rows));
   return {warps, static_cast<int>(std::clamp<Index>(room, 1, std::max<Index>(most, 1)))};

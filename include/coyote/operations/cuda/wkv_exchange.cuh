@@ -3,6 +3,7 @@
 
 #include <cooperative_groups.h>
 
+#include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/wkv_sums.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {

@@ -194,7 +194,7 @@ inline WkvBlock wkv_block(const Context<Cuda>& context, const Batch& batch, Inde
 inline WkvBlock wkv_cluster(const Context<Cuda>& context, const Batch& batch, Index groups, int rows, bool wide) {
   constexpr int warps = most_wkv_warps / 2;
   const Index blocks = batch.sequences * groups, room = Index{2} * context.limits().multiprocessors;
-  if (context.limits().major < 9 || 2 * blocks > room) return {warps, 1};
+  if (!follows(context.limits()) || 2 * blocks > room) return {warps, 1};
   const auto cluster =
       static_cast<int>(std::clamp<Index>(batch.length / (2 * warps * rows), 1, std::min<Index>(most_wkv_cluster, room / blocks)));
   return wide && cluster > 2 && cluster % 2 == 0 ? WkvBlock{2 * warps, cluster / 2} : WkvBlock{warps, cluster};
