@@ -192,8 +192,6 @@ Command read_command(int argc, char** argv) {
 #if !defined(SOLVE_MQAR_CUDA)
   if (s.backend == "cuda") throw Error("--backend", "cpu: this program was built without CUDA", "cuda");
 #endif
-  if (s.backend == "cuda" && name == "paper")
-    throw Error("--backend", "cpu with preset paper, whose models are the CPU's", "cuda");
   return command;
 }
 
@@ -246,14 +244,19 @@ void write_results(const Command& command, const std::vector<Outcome>& outcomes)
   write_file(command.svg_path, support::svg_chart(chart));
 }
 
-/// Trains a model of the settings' preset on their backend; false if none has that name.
-bool train_on_backend(const std::string& name, const Settings& s, std::uint64_t steps, const Monitor& monitor, Outcome& out) {
+/// Trains a model of the settings' preset; false if none has that name.
+template <class Backend>
+bool train_on(const Job& job) {
+  if (job.settings.preset != "paper") return train_attention<Backend>(job) || train_convolution<Backend>(job);
+  return train_paper_attention<Backend>(job) || train_paper_coyote<Backend>(job) || train_paper_hyena<Backend>(job) ||
+         train_paper_h3<Backend>(job) || train_paper_rwkv<Backend>(job);
+}
+
+bool train_on_backend(const Job& job) {
 #if defined(SOLVE_MQAR_CUDA)
-  if (s.backend == "cuda") {
-    return train_attention_on_cuda(name, s, steps, monitor, out) || train_convolution_on_cuda(name, s, steps, monitor, out);
-  }
+  if (job.settings.backend == "cuda") return train_on<coyote::Cuda>(job);
 #endif
-  return s.preset == "paper" ? train_paper(name, s, steps, monitor, out) : train_default(name, s, steps, monitor, out);
+  return train_on<coyote::Cpu>(job);
 }
 
 /// Opens the outputs before hours are spent on them.
@@ -281,7 +284,7 @@ int run(int argc, char** argv) {
       return true;
     };
     Outcome outcome;
-    if (!train_on_backend(name, s, steps, monitor, outcome)) throw Error("--models", "a model of preset " + s.preset, name);
+    if (!train_on_backend({name, s, steps, monitor, outcome})) throw Error("--models", "a model of preset " + s.preset, name);
     bar.clear();
     std::printf("%s: %.2f %% on %td unseen test queries after %llu steps, %.1f s\n", name.c_str(), 100 * outcome.test.accuracy,
                 outcome.test.labels, static_cast<unsigned long long>(outcome.steps), outcome.fit.seconds);

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
-/// What the units of solve_mqar agree on: main.cpp reads the options and reports, the others each know some architectures
-/// and train them. No unit needs another's types, so a backend is a unit of its own.
+/// What the units of solve_mqar agree on: main.cpp reads the options and reports, the others each train some architectures on
+/// one backend. No unit needs another's types.
 namespace solve_mqar {
 
 struct Settings {
@@ -45,12 +45,30 @@ struct Outcome {
 /// Returns false to pause.
 using Monitor = std::function<bool(std::uint64_t, std::uint64_t, double, double)>;
 
-/// Each trains the model of that name for at most `steps` updates; false if it does not know the name. Those on a GPU are there
-/// when the program is built with CUDA.
-bool train_default(const std::string& name, const Settings&, std::uint64_t steps, const Monitor&, Outcome&);
-bool train_paper(const std::string& name, const Settings&, std::uint64_t steps, const Monitor&, Outcome&);
-bool train_attention_on_cuda(const std::string& name, const Settings&, std::uint64_t steps, const Monitor&, Outcome&);
-bool train_convolution_on_cuda(const std::string& name, const Settings&, std::uint64_t steps, const Monitor&, Outcome&);
+/// One model to train: by which name, how, and where the result goes.
+struct Job {
+  const std::string& name;
+  const Settings& settings;
+  std::uint64_t steps;  ///< updates at most
+  const Monitor& monitor;
+  Outcome& out;
+};
+
+/// Each trains the job's model; false if it does not know the name. Compiled for Cpu, and for Cuda if the program is built with it.
+template <class Backend>
+bool train_attention(const Job&);
+template <class Backend>
+bool train_convolution(const Job&);
+template <class Backend>
+bool train_paper_attention(const Job&);
+template <class Backend>
+bool train_paper_coyote(const Job&);
+template <class Backend>
+bool train_paper_hyena(const Job&);
+template <class Backend>
+bool train_paper_h3(const Job&);
+template <class Backend>
+bool train_paper_rwkv(const Job&);
 
 /// The settings that a run's numbers depend on, for results and checkpoints.
 nlohmann::json to_json(const Settings&);

@@ -8,13 +8,26 @@
 
 namespace solve_mqar {
 
-/// Trains LanguageModel<Architecture> as the settings say, with a checkpoint at every look at the validation stream. A unit
-/// includes its backend's headers before this one.
-template <class Architecture, class Positions = coyote::NoPositions, class Backend = coyote::Cpu, class Scalar = float>
-void train(const std::string& name, const std::string& text, const Settings& s, std::uint64_t steps, const Monitor& monitor,
-           Outcome& out, const typename Architecture::Options& layers = {}) {
+/// Activations are float on a CPU and bf16 on a GPU. A unit includes its backend's headers before this one.
+template <class Backend>
+struct Activations {
+  using type = float;
+};
+#if defined(__CUDACC__)
+template <>
+struct Activations<coyote::Cuda> {
+  using type = coyote::bf16;
+};
+#endif
+
+/// Trains LanguageModel<Architecture> as the settings say, with a checkpoint at every look at the validation stream. `text` is
+/// what the results call the architecture.
+template <class Backend, class Architecture, class Positions = coyote::NoPositions>
+void train(const Job& job, const std::string& text, const typename Architecture::Options& layers = {}) {
   using namespace coyote;
-  using Lm = LanguageModel<Architecture, Backend, Scalar, Positions>;
+  using Lm = LanguageModel<Architecture, Backend, typename Activations<Backend>::type, Positions>;
+  const Settings& s = job.settings;
+  Outcome& out = job.out;
   Context<Backend> context = [&] {
     if constexpr (std::is_same_v<Backend, Cpu>) {
       return Context<Cpu>(s.threads);
@@ -30,9 +43,9 @@ void train(const std::string& name, const std::string& text, const Settings& s, 
   const std::uint64_t hold = s.rate_per_epoch ? (s.epoch + batch - 1) / batch : 1;
   Trainer trainer(
       model, context,
-      {.adamw = {.rate = s.rate, .weight_decay = s.weight_decay}, .schedule = {.steps = steps, .hold = hold}, .clip = s.clip});
+      {.adamw = {.rate = s.rate, .weight_decay = s.weight_decay}, .schedule = {.steps = job.steps, .hold = hold}, .clip = s.clip});
 
-  const std::string file = s.checkpoints.empty() ? "" : s.checkpoints + "/" + name + ".safetensors";
+  const std::string file = s.checkpoints.empty() ? "" : s.checkpoints + "/" + job.name + ".safetensors";
   FitResult before;
   if (s.resume && std::filesystem::exists(file)) {
     const Metadata metadata = load_checkpoint(trainer, file);
@@ -44,7 +57,7 @@ void train(const std::string& name, const std::string& text, const Settings& s, 
     }
   }
 
-  const FitOptions options{.steps = steps,
+  const FitOptions options{.steps = job.steps,
                            .batch = s.batch,
                            .epoch = s.epoch,
                            .evaluate_every = s.evaluate_every,
@@ -55,9 +68,9 @@ void train(const std::string& name, const std::string& text, const Settings& s, 
     if (look && !file.empty()) {
       save_checkpoint(trainer, file, {{"solve_mqar.settings", to_json(s).dump()}, {"solve_mqar.curve", to_json(so_far).dump()}});
     }
-    return monitor(done, steps, report.loss, so_far.curve.empty() ? -1 : so_far.curve.back().accuracy);
+    return job.monitor(done, job.steps, report.loss, so_far.curve.empty() ? -1 : so_far.curve.back().accuracy);
   };
-  out.name = name;
+  out.name = job.name;
   out.architecture = text;
   out.fit = fit(trainer, task, options, progress, std::move(before));
   out.steps = trainer.steps();

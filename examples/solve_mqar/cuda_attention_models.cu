@@ -1,0 +1,8 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <coyote/cuda.hpp>
+
+#include "models.hpp"
+
+namespace solve_mqar {
+template bool train_attention<Cuda>(const Job&);
+}  // namespace solve_mqar
