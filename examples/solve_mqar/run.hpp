@@ -54,7 +54,8 @@ struct Job {
   Outcome& out;
 };
 
-/// Each trains the job's model; false if it does not know the name. Compiled for Cpu, and for Cuda if the program is built with it.
+/// Each trains the job's model; false if it does not know the name. Compiled for Cpu, and for Cuda if the program is built with
+/// it.
 template <class Backend>
 bool train_attention(const Job&);
 template <class Backend>

@@ -41,9 +41,10 @@ void train(const Job& job, const std::string& text, const typename Architecture:
            Seed{s.seed});
   const auto batch = static_cast<std::uint64_t>(s.batch);
   const std::uint64_t hold = s.rate_per_epoch ? (s.epoch + batch - 1) / batch : 1;
-  Trainer trainer(
-      model, context,
-      {.adamw = {.rate = s.rate, .weight_decay = s.weight_decay}, .schedule = {.steps = job.steps, .hold = hold}, .clip = s.clip});
+  Trainer trainer(model, context,
+                  {.adamw = {.rate = s.rate, .weight_decay = s.weight_decay},
+                   .schedule = {.steps = job.steps, .hold = hold},
+                   .clip = s.clip});
 
   const std::string file = s.checkpoints.empty() ? "" : s.checkpoints + "/" + job.name + ".safetensors";
   FitResult before;
