@@ -2,21 +2,11 @@
 #pragma once
 
 #include <algorithm>
-#include <cstdio>
-#include <cstdlib>
 
 #include "coyote/core/cuda/resident.cuh"
 #include "support/conformance.hpp"
 
 namespace coyote::test {
-
-/// Programs with a GPU's tests begin with this: without a GPU they end with the code that ctest reports as skipped.
-inline void require_gpu() {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) == cudaSuccess && count > 0) return;
-  std::puts("no GPU");
-  std::exit(77);
-}
 
 template <>
 struct Tolerance<bf16> {

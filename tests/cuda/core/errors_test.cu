@@ -5,7 +5,7 @@
 #include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/linear.cuh"
 #include "coyote/operations/cuda/rowwise.cuh"
-#include "cuda/support/main.cuh"
+#include <doctest/doctest.h>
 
 namespace {
 

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/mixers/attention.hpp"
 #include "coyote/operations/cuda/attention.cuh"
 #include "coyote/operations/cuda/attention_step.cuh"
@@ -14,7 +13,6 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("attention to all keys on Cuda") {
-  require_gpu();
   holds_on_cuda<Attention<>>();
   // Gradients make probabilities anew from scores and their log-sum-exp, whose rounding is an error of the exponent: scores of
   // 1e9, as inputs of 1e4 have at this width, would leave the range of float.
@@ -22,7 +20,6 @@ TEST_CASE("attention to all keys on Cuda") {
 }
 
 TEST_CASE("attention in a window on Cuda") {
-  require_gpu();
   holds_on_cuda<Attention<Heads<1>, Window<3>>>();
 }
 

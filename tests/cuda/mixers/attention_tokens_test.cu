@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/mixers/attention.hpp"
 #include "coyote/operations/cuda/attention.cuh"
 #include "coyote/operations/cuda/attention_step.cuh"
@@ -13,13 +12,11 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("attention to repeats on Cuda") {
-  require_gpu();
   holds_on_cuda<Attention<Heads<1>, RepeatedBigrams<2>>>({.vocabulary = 2});
   holds_on_cuda<Attention<Heads<1>, RepeatedTokens>>({.vocabulary = 3});
 }
 
 TEST_CASE("attention to random keys on Cuda") {
-  require_gpu();
   holds_on_cuda<Attention<Heads<2>, RandomEdges<2>>>({.widths = {4, 2, 40}});
 }
 

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/combinators/block.hpp"
 #include "coyote/combinators/gate.hpp"
@@ -23,7 +22,6 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("short convolutions on Cuda") {
-  require_gpu();
   holds_on_cuda<ShortConv<1>>();
   holds_on_cuda<ShortConv<3>>();
   holds_on_cuda<ShortConv<4, PositionBias>>();
@@ -31,7 +29,6 @@ TEST_CASE("short convolutions on Cuda") {
 }
 
 TEST_CASE("combinators on Cuda") {
-  require_gpu();
   holds_on_cuda<Coyote<ShortConv<3>>>();
   holds_on_cuda<Repeat<Block<Coyote<ShortConv<3>>>>>({}, {.count = 2});
   // One of a user's own making.

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/filters/decay.hpp"
 #include "coyote/filters/diagonal.hpp"
 #include "coyote/filters/implicit.hpp"
@@ -26,14 +25,12 @@ void check(Index width, const typename F::Options& filter = {}) {
 }
 
 TEST_CASE("filters on Cuda in bf16: taps that are parameters") {
-  require_gpu();
   check<FirFilter>(7);
   check<ShiftFilter>(6);
   check<SharedFilter<3, WithSkip<FreeFilter>>>(6);
 }
 
 TEST_CASE("filters on Cuda in bf16: exponentials and nets") {
-  require_gpu();
   check<DecayFilter>(17);
   check<DiagonalFilter>(6);
   check<WithSkip<ComplexDiagonalFilter>>(6, {.filter = {.modes = 3}});

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/filters/decay.hpp"
 #include "coyote/filters/diagonal.hpp"
 #include "coyote/filters/implicit.hpp"
@@ -26,7 +25,6 @@ void check(Index width, const typename F::Options& filter = {}, double slack = 1
 }
 
 TEST_CASE("filters on Cuda: taps that are parameters") {
-  require_gpu();
   check<FreeFilter>(6);
   check<FirFilter>(7);
   check<ShiftFilter>(6);
@@ -35,7 +33,6 @@ TEST_CASE("filters on Cuda: taps that are parameters") {
 }
 
 TEST_CASE("filters on Cuda: exponentials") {
-  require_gpu();
   check<DecayFilter>(17);
   check<DiagonalFilter>(6);
   check<WithSkip<ComplexDiagonalFilter>>(6, {.filter = {.modes = 3}});
@@ -43,7 +40,6 @@ TEST_CASE("filters on Cuda: exponentials") {
 }
 
 TEST_CASE("filters on Cuda: nets") {
-  require_gpu();
   check<ImplicitFilter>(6);
   check<WithSkip<HyenaFilter>>(5, {}, 10);
 }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/architectures/h3.hpp"
 #include "coyote/operations/cuda/operations.cuh"
 #include "coyote/operations/reference/operations.hpp"
@@ -11,7 +10,6 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("H3 on Cuda") {
-  require_gpu();
   holds_on_cuda<H3Public>({.widths = {4, 2, 40}});
 }
 

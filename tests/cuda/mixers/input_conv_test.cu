@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/mixers/input_conv.hpp"
 
 #include "coyote/operations/cuda/input_conv.cuh"
@@ -12,14 +11,12 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("input-dependent convolutions on Cuda keep every mixer's promises, smallest") {
-  require_gpu();
   conforms<InputConv<TokenLags<3>>, Cuda, float>({.width = 3, .lengths = {9, 1, 2}, .vocabulary = 3});
   conforms<InputConv<TokenLags<2>, IdentityGate, NoBias>, Cuda, bf16>({.width = 5, .lengths = {12, 1, 7}, .vocabulary = 3});
   conforms<InputConv<Autocorrelation<3>>, Cuda, float>({.width = 3, .lengths = {9, 1, 2}});
 }
 
 TEST_CASE("input-dependent convolutions on Cuda are the Reference's") {
-  require_gpu();
   for (const Index width : {1, 3, 40, 130, 300}) {
     const double scale = 1 / std::sqrt(static_cast<double>(width));
     agrees_with_reference<InputConv<TokenLags<3>>, float, Cuda>(
@@ -38,7 +35,6 @@ TEST_CASE("input-dependent convolutions on Cuda are the Reference's") {
 }
 
 TEST_CASE("large scores overflow nothing in an input-dependent convolution on Cuda") {
-  require_gpu();
   const auto finite = [&]<class S>(std::type_identity<S>) {
     const Packed packed({30}, 3);
     Bench<InputConv<TokenLags<3>>, Cuda, S> bench({4, 30}, {});

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/mixers/activations.hpp"
 #include "coyote/mixers/identity.hpp"
 #include "coyote/mixers/linear.hpp"
@@ -15,7 +14,6 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("linear maps on Cuda") {
-  require_gpu();
   holds_on_cuda<Linear>();
   holds_on_cuda<LinearWith<PositionBias>>();
   holds_on_cuda<Widen<3, NoBias>>();
@@ -23,7 +21,6 @@ TEST_CASE("linear maps on Cuda") {
 }
 
 TEST_CASE("multilayer perceptrons on Cuda") {
-  require_gpu();
   holds_on_cuda<Mlp<2>>();
   holds_on_cuda<GatedMlp<2>>();
 }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/architectures/coyote.hpp"
 #include "coyote/filters/free.hpp"
 #include "coyote/mixers/linear.hpp"
@@ -17,14 +16,12 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("long convolutions on Cuda") {
-  require_gpu();
   holds_on_cuda<LongConv<>>();
   holds_on_cuda<LongConv<FreeFilter, Cyclic>>();
   holds_on_cuda<LongConv<FreeFilter, Causal, PositionBias>>();
 }
 
 TEST_CASE("Coyotes with long filters on Cuda") {
-  require_gpu();
   holds_on_cuda<Coyote<LongConv<>>>();
 }
 

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/mixers/activations.hpp"
 #include "coyote/mixers/dropout.hpp"
 #include "coyote/mixers/identity.hpp"
@@ -21,21 +20,18 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("norms on Cuda") {
-  require_gpu();
   // Not rows of one or two: what is left of their gradients, when all but epsilon's part cancels, is rounding in float.
   holds_on_cuda<LayerNorm>({.widths = {3, 5, 40}});
   holds_on_cuda<RmsNorm>({.widths = {3, 5, 40}});
 }
 
 TEST_CASE("activations on Cuda") {
-  require_gpu();
   holds_on_cuda<Gelu>();
   holds_on_cuda<Silu>();
   holds_on_cuda<Sigmoid>();
 }
 
 TEST_CASE("mixers that move rows on Cuda") {
-  require_gpu();
   holds_on_cuda<Identity>();
   holds_on_cuda<Part<1, 3>>({.widths = {9, 3, 120}});
   holds_on_cuda<TokenShift<1>>();

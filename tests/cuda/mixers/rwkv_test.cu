@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/architectures/rwkv.hpp"
 #include "coyote/operations/cuda/operations.cuh"
 #include "coyote/operations/reference/operations.hpp"
@@ -11,12 +10,10 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("RWKV-4's recurrence on Cuda") {
-  require_gpu();
   holds_on_cuda<Wkv<Linear, Linear>>();
 }
 
 TEST_CASE("RWKV-4's time mix on Cuda") {
-  require_gpu();
   holds_on_cuda<Rwkv>({.widths = {4, 1, 40}}, rwkv_options(1));
 }
 

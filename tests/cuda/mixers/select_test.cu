@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/combinators/contract.hpp"
 #include "coyote/combinators/outer.hpp"
 #include "coyote/combinators/select.hpp"
@@ -15,7 +14,6 @@ using namespace coyote;
 using namespace coyote::test;
 
 TEST_CASE("selection on Cuda is the Reference's") {
-  require_gpu();
   using Top = Select<TopRows<>, Linear>;
   using Threshold = Select<ThresholdRows<>, Linear>;
   // Scores that lie far apart, a penalty that counts, and rows below the threshold as well as above.
@@ -48,7 +46,6 @@ TEST_CASE("selection on Cuda is the Reference's") {
 }
 
 TEST_CASE("products of heads on Cuda are the Reference's") {
-  require_gpu();
   for (const Index width : {6, 24}) {
     agrees_with_reference<Outer<3, Linear, Linear>, float, Cuda>({.width = width, .lengths = {5, 1, 33}});
     agrees_with_reference<Contract<3, Linear, Outer<3, Linear, Linear>>, float, Cuda>({.width = width, .lengths = {5, 1, 33}});
@@ -57,7 +54,6 @@ TEST_CASE("products of heads on Cuda are the Reference's") {
 }
 
 TEST_CASE("decoding with attention on Cuda") {
-  require_gpu();
   conforms<Attention<Heads<2>, Dense, Rotary<>>, Cuda, float>();
   conforms<Attention<Heads<1>, Window<3>>, Cuda, float>();
   conforms<Attention<Heads<2>, RepeatedBigrams<2>>, Cuda, float>();

@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coyote/cuda.hpp"
-#include "cuda/support/main.cuh"
 #include "support/cuda.cuh"
 
 namespace {

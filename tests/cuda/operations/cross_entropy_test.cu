@@ -222,6 +222,5 @@ TEST_CASE("a NaN among a row's scores makes its loss NaN") {
 }  // namespace
 
 int main(int argc, char** argv) {
-  coyote::test::require_gpu();
   return doctest::Context(argc, argv).run();
 }

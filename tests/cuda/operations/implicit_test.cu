@@ -127,6 +127,5 @@ TEST_CASE("other nets") {
 }  // namespace
 
 int main(int argc, char** argv) {
-  coyote::test::require_gpu();
   return doctest::Context(argc, argv).run();
 }

@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/operations/cuda/lags.cuh"
 
 #include "coyote/mixers/input_conv.hpp"
@@ -73,14 +72,12 @@ void agrees(const std::vector<Index>& lengths, Token vocabulary, Index width = 1
 }
 
 TEST_CASE("token lags on Cuda, smallest") {
-  require_gpu();
   agrees<float, TokenLags<3>>({1}, 3);
   agrees<float, TokenLags<1>>({5, 1, 33, 2}, 3);
   agrees<float, SinceChange>({5, 1, 33, 2}, 3);
 }
 
 TEST_CASE("token lags on Cuda follow the definition") {
-  require_gpu();
   for (const Token vocabulary : {1, 2, 3, 40, 1000}) {
     agrees<float, TokenLags<1>>({65, 1, 256, 257, 7}, vocabulary);
     agrees<float, TokenLags<4>>({1, 2, 3, 300, 1000, 31}, vocabulary);
@@ -93,13 +90,11 @@ TEST_CASE("token lags on Cuda follow the definition") {
 }
 
 TEST_CASE("autocorrelation's lags on Cuda, smallest") {
-  require_gpu();
   agrees<float, Autocorrelation<3>>({1}, 3);
   agrees<bf16, Autocorrelation<3>>({7, 2, 65, 1}, 3, 3);
 }
 
 TEST_CASE("autocorrelation's lags on Cuda follow the definition, the smaller of equal ones first") {
-  require_gpu();
   for (const Index width : {1, 3, 16, 40}) {
     agrees<float, Autocorrelation<1>>({63, 64, 65, 127, 128, 129, 2}, 3, width);
     agrees<bf16, Autocorrelation<5>>({1, 2, 3, 4, 700, 257}, 3, width);

@@ -192,6 +192,5 @@ TEST_CASE("a bias per position beside weights of a narrow map") {
 }  // namespace
 
 int main(int argc, char** argv) {
-  coyote::test::require_gpu();
   return doctest::Context(argc, argv).run();
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coyote/operations/cuda/norm.cuh"
 
-#include "cuda/support/main.cuh"
+#include <doctest/doctest.h>
 #include "cuda/support/matrices.cuh"
 
 namespace {

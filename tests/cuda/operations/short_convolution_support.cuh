@@ -3,7 +3,7 @@
 
 #include "coyote/operations/cuda/short_convolution.cuh"
 
-#include "cuda/support/main.cuh"
+#include <doctest/doctest.h>
 #include "cuda/support/matrices.cuh"
 
 /// Short convolutions and all their gradients against a plain loop in double.

@@ -2,7 +2,7 @@
 #include "coyote/operations/cuda/step_product.cuh"
 
 #include "coyote/operations/cuda/linear.cuh"
-#include "cuda/support/main.cuh"
+#include <doctest/doctest.h>
 #include "cuda/support/matrices.cuh"
 
 namespace {

@@ -2,7 +2,7 @@
 #include "coyote/operations/cuda/wkv.cuh"
 
 #include "coyote/operations/reference/wkv.hpp"
-#include "cuda/support/main.cuh"
+#include <doctest/doctest.h>
 #include "cuda/support/matrices.cuh"
 
 namespace {

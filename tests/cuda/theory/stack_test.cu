@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/core/cuda/storage.cuh"
 #include "coyote/operations/cuda/filters.cuh"
 #include "coyote/operations/cuda/linear.cuh"
@@ -44,7 +43,6 @@ void check(Index length) {
 }
 
 TEST_CASE("a stack of the theory as ordinary layers on Cuda") {
-  require_gpu();
   for (const Index length : {7, 65}) {
     check<Wrap::causal>(length);
     check<Wrap::cyclic>(length);

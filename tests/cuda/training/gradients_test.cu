@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cuda/support/main.cuh"
+#include <doctest/doctest.h>
 #include "cuda/training/toy_models.cuh"
 
 namespace {

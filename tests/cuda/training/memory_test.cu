@@ -2,7 +2,7 @@
 #include <vector>
 
 #include "coyote/cuda.hpp"
-#include "cuda/support/main.cuh"
+#include <doctest/doctest.h>
 #include "support/toy_task.hpp"
 
 namespace {

@@ -1,10 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-#pragma once
-
-// The main of a test program that needs a GPU: without one it says so and ends with code 77, which ctest reports as skipped.
+// The main of all test programs that need a GPU: without one they say so and end with 77, which ctest reports as skipped.
 
 #define DOCTEST_CONFIG_IMPLEMENT
-#include <cuda_runtime.h>
+#include <cuda_runtime_api.h>
 #include <doctest/doctest.h>
 
 #include <cstdio>
