@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/architectures/h3.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/operations/cuda/operations.cuh"
 #include "coyote/operations/reference/operations.hpp"
 #include "support/cuda.cuh"
@@ -13,6 +14,11 @@ using namespace coyote::test;
 TEST_CASE("H3 on Cuda") {
   require_gpu();
   holds_on_cuda<H3Public>({.widths = {4, 2, 40}});
+}
+
+TEST_CASE("H3 on Cuda as models run it") {
+  require_gpu();
+  holds_on_cuda<lowered<H3Public, Cuda>>({.widths = {4, 40}});
 }
 
 }  // namespace

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include "coyote/architectures/hyena.hpp"
+#include "coyote/lowering/rules.hpp"
 #include "coyote/operations/cuda/operations.cuh"
 #include "coyote/operations/reference/operations.hpp"
 #include "support/cuda.cuh"
@@ -13,6 +14,11 @@ using namespace coyote::test;
 TEST_CASE("Hyena on Cuda") {
   require_gpu();
   holds_on_cuda<Hyena<2, FreeFilter>>();
+}
+
+TEST_CASE("Hyena on Cuda as models run it") {
+  require_gpu();
+  holds_on_cuda<lowered<Hyena<2, FreeFilter>, Cuda>>();
 }
 
 }  // namespace

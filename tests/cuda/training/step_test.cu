@@ -7,12 +7,6 @@ namespace {
 using namespace coyote;
 using namespace coyote::test;
 
-std::vector<float> values(OnGpu<float>& model) {
-  std::vector<float> all(static_cast<std::size_t>(model.parameters().values().size()));
-  model.parameters().values().download(all.data());
-  return all;
-}
-
 TEST_CASE("captured steps make the same updates as those that are not, bit for bit") {
   const PreviousToken task;
   const TrainerOptions options{.schedule = {.steps = 12}, .clip = 0.5};
@@ -35,11 +29,11 @@ TEST_CASE("captured steps make the same updates as those that are not, bit for b
     }
     CHECK(std::isfinite(last));
     CHECK((trainer.runner().graphs() > 0) == captures);
-    results[captures ? 1 : 0] = values(model);
+    results[captures ? 1 : 0] = in_order(model);
   }
   CHECK(results[0] == results[1]);
   CHECK(accuracies[0] == accuracies[1]);
-  CHECK(results[0] != values(*std::make_unique<OnGpu<float>>(make<OnGpu<float>>())));
+  CHECK(results[0] != in_order(*std::make_unique<OnGpu<float>>(make<OnGpu<float>>())));
 }
 
 TEST_CASE("steps whose batches are prepared ahead make the same updates, bit for bit") {
@@ -73,7 +67,7 @@ TEST_CASE("steps whose batches are prepared ahead make the same updates, bit for
     trainer.begin();
     losses[ahead ? 1 : 0].push_back(trainer.finish().loss);
     CHECK(trainer.runner().graphs() > 0);
-    results[ahead ? 1 : 0] = values(model);
+    results[ahead ? 1 : 0] = in_order(model);
   }
   CHECK(losses[0] == losses[1]);
   CHECK(results[0] == results[1]);
@@ -97,7 +91,7 @@ TEST_CASE("training follows the host's, number by number") {
     CHECK(std::abs(a.gradient_norm - b.gradient_norm) <= 1e-3 * b.gradient_norm);
     CHECK(a.accuracy == doctest::Approx(b.accuracy));
   }
-  CHECK(relative_error(values(model), plain.parameters().values()) <= 1e-3);
+  CHECK(relative_error(in_order(model), in_order(plain)) <= 1e-3);
 }
 
 TEST_CASE("a loss that is not finite stops training before anything moves") {
@@ -112,10 +106,10 @@ TEST_CASE("a loss that is not finite stops training before anything moves") {
     if (path.view() == "layers.0.mixer.out.weight") p.value(0, 0) = INFINITY;
   };
   model.visit(spoil);
-  const std::vector<float> before = values(model);
+  const std::vector<float> before = in_order(model);
   CHECK_THROWS_WITH_AS(trainer.step(data.view()), doctest::Contains("weights of layers.0.mixer.out.weight"), Error);
   CHECK(trainer.steps() == 4);
-  const std::vector<float> after = values(model);
+  const std::vector<float> after = in_order(model);
   CHECK(std::memcmp(before.data(), after.data(), before.size() * sizeof(float)) == 0);
 }
 
