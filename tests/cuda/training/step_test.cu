@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+#include <filesystem>
+
 #include "cuda/support/main.cuh"
 #include "cuda/training/toy_models.cuh"
 
@@ -92,6 +94,27 @@ TEST_CASE("training follows the host's, number by number") {
     CHECK(a.accuracy == doctest::Approx(b.accuracy));
   }
   CHECK(relative_error(in_order(model), in_order(plain)) <= 1e-3);
+}
+
+TEST_CASE("a run that goes on from a checkpoint makes the same updates, bit for bit") {
+  const std::string path = (std::filesystem::temp_directory_path() / "coyote_cuda_step_test.safetensors").string();
+  const PreviousToken task;
+  Context<Cuda> context, own;
+  auto model = make<OnGpu<float>>(), other = make<OnGpu<float>>();
+  Trainer trainer(model, context, {.schedule = {.steps = 12}}), resumed(other, own, {.schedule = {.steps = 12}});
+  LabelledBatch data;
+  for (std::uint64_t step = 0; step < 8; ++step) {
+    if (step == 4) {
+      save_checkpoint(trainer, path);
+      CHECK(in_order(other) != in_order(model));
+      load_checkpoint(resumed, path);
+    }
+    fill(task, Split::training, 8 * step, 8, data);
+    trainer.step(data.view());
+    if (step >= 4) resumed.step(data.view());
+  }
+  CHECK(in_order(other) == in_order(model));
+  std::filesystem::remove(path);
 }
 
 TEST_CASE("a loss that is not finite stops training before anything moves") {
