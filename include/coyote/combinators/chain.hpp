@@ -3,6 +3,7 @@
 
 #include <tuple>
 
+#include "coyote/combinators/outputs.hpp"
 #include "coyote/core/mixer.hpp"
 #include "coyote/operations/rowwise.hpp"
 #include "coyote/operations/skip.hpp"
@@ -51,7 +52,7 @@ class Links {
 
  public:
   struct Saved {
-    Tensor<Backend, S> between;
+    OutputOf<First, Backend, S> between;
     typename First::Saved first;
     typename Next::Saved next;
   };
@@ -96,16 +97,15 @@ class Links {
   constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
                           Saved& saved) const {
     const auto frame = context.frame();
-    Tensor<Backend, S> between = context.template make<S>(dy.rows, first_.output_width());
+    auto between = output_gradient<First, Backend, S>(first_, context, dy.rows, du);
     next_.backward(context, batch, dy, between, Write::overwrite, saved.next);
-    first_.backward(context, batch, between, du, write, saved.first);
+    input_gradient<First, Backend, S>(first_, context, batch, between, du, write, saved.first);
   }
   constexpr State make_state(StateBounds bounds) const { return {first_.make_state(bounds), next_.make_state(bounds)}; }
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y,
                       Rows<const S> skip = {}) const {
     const auto frame = context.frame();
-    Tensor<Backend, S> between = context.template make<S>(u.rows, first_.output_width());
-    first_.step(context, state.first, at, u, between);
+    const auto between = step_output<First, Backend, S>(first_, context, state.first, at, u);
     if (skip.rows == 0) {
       next_.step(context, state.next, at, between, y);
     } else {
@@ -127,8 +127,7 @@ class Links {
  private:
   constexpr void run(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved,
                      Rows<const S> skip) const {
-    saved.between = context.template make<S>(u.rows, first_.output_width());
-    first_.forward(context, batch, u, saved.between, saved.first);
+    saved.between = output<First, Backend, S>(first_, context, batch, u, saved.first);
     if (skip.rows == 0) {
       next_.forward(context, batch, saved.between, y, saved.next);
     } else {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/combinators/outputs.hpp"
 #include "coyote/core/mixer.hpp"
 #include "coyote/operations/rowwise.hpp"
 
@@ -83,7 +84,8 @@ class Layer<Combine<Join, A, B>, Backend, S> {
 
  public:
   struct Saved {
-    Tensor<Backend, S> a, b;
+    detail::OutputOf<Left, Backend, S> a;
+    detail::OutputOf<Right, Backend, S> b;
     typename Left::Saved left;
     typename Right::Saved right;
     typename J::Saved join;
@@ -97,7 +99,6 @@ class Layer<Combine<Join, A, B>, Backend, S> {
 
   constexpr Layer(Dimensions dims, const typename Combine<Join, A, B>::Options& options, Path path)
       : path_(path),
-        width_(dims.width),
         left_(dims, options.left, path / "left"),
         right_(dims, options.right, path / "right"),
         output_width_(Join::output_width(left_.output_width(), right_.output_width())),
@@ -120,21 +121,20 @@ class Layer<Combine<Join, A, B>, Backend, S> {
   constexpr const J& join() const { return join_; }
 
   constexpr void forward(Context<Backend>& context, const Batch& batch, Rows<const S> u, Rows<S> y, Saved& saved) const {
-    require_views(path_, batch.rows(), u, width_, y, output_width_);
-    saved.a = context.template make<S>(u.rows, left_.output_width());
-    saved.b = context.template make<S>(u.rows, right_.output_width());
-    left_.forward(context, batch, u, saved.a, saved.left);
-    right_.forward(context, batch, u, saved.b, saved.right);
+    require_views(path_, batch.rows(), u, u.width, y, output_width_);  // who reads u knows how wide it should be
+    saved.a = detail::output<Left, Backend, S>(left_, context, batch, u, saved.left);
+    saved.b = detail::output<Right, Backend, S>(right_, context, batch, u, saved.right);
     join_.forward(context, batch, saved.a, saved.b, y, saved.join);
   }
   constexpr void backward(Context<Backend>& context, const Batch& batch, Rows<const S> dy, Rows<S> du, Write write,
                           Saved& saved) const {
     const auto frame = context.frame();
-    Tensor<Backend, S> da = context.template make<S>(dy.rows, left_.output_width());
-    Tensor<Backend, S> db = context.template make<S>(dy.rows, right_.output_width());
+    auto da = detail::output_gradient<Left, Backend, S>(left_, context, dy.rows, du);
+    auto db = detail::output_gradient<Right, Backend, S>(right_, context, dy.rows, du);
     join_.backward(context, batch, saved.a, saved.b, dy, da, db, saved.join);
-    left_.backward(context, batch, da, du, write, saved.left);
-    right_.backward(context, batch, db, du, write == Write::none ? write : Write::add, saved.right);
+    detail::input_gradient<Left, Backend, S>(left_, context, batch, da, du, write, saved.left);
+    detail::input_gradient<Right, Backend, S>(right_, context, batch, db, du, write == Write::none ? write : Write::add,
+                                              saved.right);
   }
 
   constexpr State make_state(StateBounds bounds) const {
@@ -142,10 +142,8 @@ class Layer<Combine<Join, A, B>, Backend, S> {
   }
   constexpr void step(Context<Backend>& context, State& state, const Step& at, Rows<const S> u, Rows<S> y) const {
     const auto frame = context.frame();
-    Tensor<Backend, S> a = context.template make<S>(u.rows, left_.output_width());
-    Tensor<Backend, S> b = context.template make<S>(u.rows, right_.output_width());
-    left_.step(context, state.left, at, u, a);
-    right_.step(context, state.right, at, u, b);
+    const auto a = detail::step_output<Left, Backend, S>(left_, context, state.left, at, u);
+    const auto b = detail::step_output<Right, Backend, S>(right_, context, state.right, at, u);
     join_.step(context, state.join, at, a, b, y);
   }
 
@@ -160,7 +158,6 @@ class Layer<Combine<Join, A, B>, Backend, S> {
   }
 
   Path path_;
-  Index width_;
   Left left_;
   Right right_;
   Index output_width_;

@@ -121,13 +121,21 @@ constexpr void with_erased(V& visitor, Show&& show) {
   }
 }
 
+/// Does a visitor lay out memory, so that it sees packed matrices whole? Everybody else sees the parts, each under its own name.
+template <class P, class V>
+constexpr bool lays_out_memory(const V& visitor) {
+  if constexpr (std::is_same_v<V, ParameterVisitor<P>>) {
+    return visitor.lays_out_memory;
+  } else {
+    return detail::LaysOutMemory<V>;
+  }
+}
+
 /// Shows a visitor matrices that lie side by side in one: whoever lays out memory sees one parameter, everybody else sees
 /// the parts, each under its own name: checkpoints and initial values do not know that a product packs them.
 template <class V, class P, std::size_t N>
 constexpr void visit_packed(V& visitor, const Path& path, Parameter<P>& packed, const std::string_view (&names)[N]) {
-  bool whole = detail::LaysOutMemory<V>;
-  if constexpr (std::is_same_v<V, ParameterVisitor<P>>) whole = visitor.lays_out_memory;
-  if (whole) return visitor(path, packed);
+  if (lays_out_memory<P>(visitor)) return visitor(path, packed);
   const Index width = packed.columns / static_cast<Index>(N);
   for (std::size_t n = 0; n < N; ++n) {
     Parameter<P> part = packed.slice(static_cast<Index>(n) * width, width);

@@ -4,6 +4,7 @@
 #include "coyote/lowering/convolution_with_input.hpp"
 #include "coyote/lowering/gated_convolution.hpp"
 #include "coyote/lowering/lowered.hpp"
+#include "coyote/lowering/projections.hpp"
 #include "coyote/lowering/time_mix.hpp"
 
 namespace coyote::inline v0 {
@@ -13,6 +14,10 @@ namespace coyote::inline v0 {
 /// Convolutions take in what stands around them: a gate while they store their value, the input itself as a tap.
 template <class Backend>
 inline constexpr bool fuses_convolutions = std::same_as<Backend, Cpu> || std::same_as<Backend, Cuda>;
+
+/// Linear maps of one input are one product.
+template <class Backend, class M>
+inline constexpr bool packs_projections = std::same_as<Backend, Cuda>&& internal::Projections<M>::count > 1;
 
 namespace internal {
 /// Mixers whose layer can gate its output.
@@ -38,6 +43,14 @@ template <class A, class C, class Backend>
 requires(
     fuses_convolutions<Backend>&& internal::is_convolution<lowered<C, Backend>>) struct Lower<Combine<Product, A, C>, Backend> {
   using type = internal::GatedConvolution<lowered<A, Backend>, lowered<C, Backend>>;
+};
+
+/// Two branches that read their input by linear maps alone, and those alike: the maps are one product.
+template <class Join, class A, class B, class Backend>
+requires packs_projections<Backend, Combine<Join, A, B>>
+struct Lower<Combine<Join, A, B>, Backend> {
+  using M = Combine<Join, A, B>;
+  using type = internal::Projected<M, lowered<typename internal::Projections<M>::template numbered<0>, Backend>>;
 };
 
 /// What stands between the token shift and the last map of RWKV-4's time mix.

@@ -18,16 +18,36 @@ inline void set_metadata(Metadata& metadata, std::string_view key, std::string v
   std::erase_if(metadata, [&](const auto& entry) { return entry.first == key; });
   metadata.emplace_back(key, std::move(value));
 }
+
+/// Tensors to be written, with their values: what a visitor sees of a device's is gone when the visit ends.
+class CollectedTensors {
+ public:
+  template <class T>
+  void add(std::string name, Rows<T> matrix) {
+    std::vector<std::byte>& copy = values_.emplace_back();
+    for (Index r = 0; r < matrix.rows; ++r) {
+      const auto row = std::as_bytes(std::span(matrix.row(r), static_cast<std::size_t>(matrix.width)));
+      copy.insert(copy.end(), row.begin(), row.end());
+    }
+    const std::span<const T> all(reinterpret_cast<const T*>(copy.data()), copy.size() / sizeof(T));
+    tensors_.emplace_back(std::move(name), std::vector<Index>{matrix.rows, matrix.width}, all);
+  }
+  std::span<const TensorToWrite> tensors() const { return tensors_; }
+
+ private:
+  std::vector<TensorToWrite> tensors_;
+  std::vector<std::vector<std::byte>> values_;
+};
 }  // namespace detail
 
 /// Writes a model's parameters as a safetensors file, atomically, each under its name.
 template <class Model>
 void save_parameters(Model& model, const std::string& path, Metadata metadata = {}) {
-  std::vector<TensorToWrite> tensors;
-  auto add = [&](const Path& name, auto& p) { tensors.emplace_back(std::string(name.view()), p.value); };
+  detail::CollectedTensors all;
+  auto add = [&](const Path& name, auto& p) { all.add(std::string(name.view()), p.value); };
   model.visit(add);
   detail::set_metadata(metadata, detail::version_key, COYOTE_VERSION);
-  write_safetensors(path, tensors, metadata);
+  write_safetensors(path, all.tensors(), metadata);
 }
 
 /// Reads parameters by name from a safetensors file. Tensors that the model does not have are left alone.
@@ -49,13 +69,13 @@ void load_parameters(Model& model, const std::string& path) {
 /// stopped.
 template <class Model>
 void save_checkpoint(Trainer<Model>& trainer, const std::string& path, Metadata metadata = {}) {
-  std::vector<TensorToWrite> tensors;
+  detail::CollectedTensors all;
   trainer.visit_state([&](std::string_view kind, const Path& name, auto matrix) {
-    tensors.emplace_back(std::string(kind) + std::string(name.view()), matrix);
+    all.add(std::string(kind) + std::string(name.view()), matrix);
   });
   detail::set_metadata(metadata, detail::version_key, COYOTE_VERSION);
   detail::set_metadata(metadata, detail::steps_key, words(trainer.steps()));
-  write_safetensors(path, tensors, metadata);
+  write_safetensors(path, all.tensors(), metadata);
 }
 
 /// Restores what save_checkpoint wrote into a trainer built with the same options, and returns the file's metadata.

@@ -10,7 +10,8 @@ using namespace coyote::test;
 /// Every kind of step that takes in the norm before it, and some that do not.
 using Net = Chain<Block<Coyote<ShortConv<3>>, RmsNorm>, Block<Rwkv>, Block<Attention<Heads<1>, RepeatedBigrams<2>>>,
                   Block<Attention<Heads<2>, RepeatedBigrams<2>>>, Block<Coyote<ShortConv<2, PositionBias>>>,
-                  Block<Mlp<2>, RmsNorm>, Block<LinearWith<PositionBias>>>;
+                  Block<Mlp<2>, RmsNorm>, Block<LinearWith<PositionBias>>, Block<Gate<Chain<Linear, ShortConv<3>>, Linear>>,
+                  Block<Chain<Sum<Linear, Linear>, Linear>, RmsNorm>>;
 
 Matrix<float> read(Rows<const float> from) {
   Matrix<float> host(from.rows, from.width);

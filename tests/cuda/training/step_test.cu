@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <doctest/doctest.h>
+
+#include <filesystem>
+
 #include "cuda/training/toy_models.cuh"
 
 namespace {
 
 using namespace coyote;
 using namespace coyote::test;
-
-std::vector<float> values(OnGpu<float>& model) {
-  std::vector<float> all(static_cast<std::size_t>(model.parameters().values().size()));
-  model.parameters().values().download(all.data());
-  return all;
-}
 
 TEST_CASE("captured steps make the same updates as those that are not, bit for bit") {
   const PreviousToken task;
@@ -35,11 +32,11 @@ TEST_CASE("captured steps make the same updates as those that are not, bit for b
     }
     CHECK(std::isfinite(last));
     CHECK((trainer.runner().graphs() > 0) == captures);
-    results[captures ? 1 : 0] = values(model);
+    results[captures ? 1 : 0] = in_order(model);
   }
   CHECK(results[0] == results[1]);
   CHECK(accuracies[0] == accuracies[1]);
-  CHECK(results[0] != values(*std::make_unique<OnGpu<float>>(make<OnGpu<float>>())));
+  CHECK(results[0] != in_order(*std::make_unique<OnGpu<float>>(make<OnGpu<float>>())));
 }
 
 TEST_CASE("steps whose batches are prepared ahead make the same updates, bit for bit") {
@@ -73,7 +70,7 @@ TEST_CASE("steps whose batches are prepared ahead make the same updates, bit for
     trainer.begin();
     losses[ahead ? 1 : 0].push_back(trainer.finish().loss);
     CHECK(trainer.runner().graphs() > 0);
-    results[ahead ? 1 : 0] = values(model);
+    results[ahead ? 1 : 0] = in_order(model);
   }
   CHECK(losses[0] == losses[1]);
   CHECK(results[0] == results[1]);
@@ -97,7 +94,28 @@ TEST_CASE("training follows the host's, number by number") {
     CHECK(std::abs(a.gradient_norm - b.gradient_norm) <= 1e-3 * b.gradient_norm);
     CHECK(a.accuracy == doctest::Approx(b.accuracy));
   }
-  CHECK(relative_error(values(model), plain.parameters().values()) <= 1e-3);
+  CHECK(relative_error(in_order(model), in_order(plain)) <= 1e-3);
+}
+
+TEST_CASE("a run that goes on from a checkpoint makes the same updates, bit for bit") {
+  const std::string path = (std::filesystem::temp_directory_path() / "coyote_cuda_step_test.safetensors").string();
+  const PreviousToken task;
+  Context<Cuda> context, own;
+  auto model = make<OnGpu<float>>(), other = make<OnGpu<float>>();
+  Trainer trainer(model, context, {.schedule = {.steps = 12}}), resumed(other, own, {.schedule = {.steps = 12}});
+  LabelledBatch data;
+  for (std::uint64_t step = 0; step < 8; ++step) {
+    if (step == 4) {
+      save_checkpoint(trainer, path);
+      CHECK(in_order(other) != in_order(model));
+      load_checkpoint(resumed, path);
+    }
+    fill(task, Split::training, 8 * step, 8, data);
+    trainer.step(data.view());
+    if (step >= 4) resumed.step(data.view());
+  }
+  CHECK(in_order(other) == in_order(model));
+  std::filesystem::remove(path);
 }
 
 TEST_CASE("a loss that is not finite stops training before anything moves") {
@@ -112,10 +130,10 @@ TEST_CASE("a loss that is not finite stops training before anything moves") {
     if (path.view() == "layers.0.mixer.out.weight") p.value(0, 0) = INFINITY;
   };
   model.visit(spoil);
-  const std::vector<float> before = values(model);
+  const std::vector<float> before = in_order(model);
   CHECK_THROWS_WITH_AS(trainer.step(data.view()), doctest::Contains("weights of layers.0.mixer.out.weight"), Error);
   CHECK(trainer.steps() == 4);
-  const std::vector<float> after = values(model);
+  const std::vector<float> after = in_order(model);
   CHECK(std::memcmp(before.data(), after.data(), before.size() * sizeof(float)) == 0);
 }
 
