@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <cstring>
 
+#include <doctest/doctest.h>
 #include "coyote/core/cuda/resident.cuh"
 #include "coyote/operations/cuda/following.cuh"
 #include "coyote/operations/cuda/linear.cuh"
 #include "coyote/operations/cuda/rowwise.cuh"
-#include <doctest/doctest.h>
 
 namespace {
 

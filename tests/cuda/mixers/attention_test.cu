@@ -19,8 +19,6 @@ TEST_CASE("attention to all keys on Cuda") {
   holds_on_cuda<Attention<Heads<2>, Dense, Rotary<>>>({.widths = {4, 2, 64}, .bf16_slack = 1.5, .large = 1e3});
 }
 
-TEST_CASE("attention in a window on Cuda") {
-  holds_on_cuda<Attention<Heads<1>, Window<3>>>();
-}
+TEST_CASE("attention in a window on Cuda") { holds_on_cuda<Attention<Heads<1>, Window<3>>>(); }
 
 }  // namespace

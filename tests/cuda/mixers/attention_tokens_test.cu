@@ -16,8 +16,6 @@ TEST_CASE("attention to repeats on Cuda") {
   holds_on_cuda<Attention<Heads<1>, RepeatedTokens>>({.vocabulary = 3});
 }
 
-TEST_CASE("attention to random keys on Cuda") {
-  holds_on_cuda<Attention<Heads<2>, RandomEdges<2>>>({.widths = {4, 2, 40}});
-}
+TEST_CASE("attention to random keys on Cuda") { holds_on_cuda<Attention<Heads<2>, RandomEdges<2>>>({.widths = {4, 2, 40}}); }
 
 }  // namespace

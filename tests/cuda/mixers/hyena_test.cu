@@ -10,12 +10,8 @@ namespace {
 using namespace coyote;
 using namespace coyote::test;
 
-TEST_CASE("Hyena on Cuda") {
-  holds_on_cuda<Hyena<2, FreeFilter>>();
-}
+TEST_CASE("Hyena on Cuda") { holds_on_cuda<Hyena<2, FreeFilter>>(); }
 
-TEST_CASE("Hyena on Cuda as models run it") {
-  holds_on_cuda<lowered<Hyena<2, FreeFilter>, Cuda>>();
-}
+TEST_CASE("Hyena on Cuda as models run it") { holds_on_cuda<lowered<Hyena<2, FreeFilter>, Cuda>>(); }
 
 }  // namespace

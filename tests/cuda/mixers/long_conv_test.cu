@@ -21,8 +21,6 @@ TEST_CASE("long convolutions on Cuda") {
   holds_on_cuda<LongConv<FreeFilter, Causal, PositionBias>>();
 }
 
-TEST_CASE("Coyotes with long filters on Cuda") {
-  holds_on_cuda<Coyote<LongConv<>>>();
-}
+TEST_CASE("Coyotes with long filters on Cuda") { holds_on_cuda<Coyote<LongConv<>>>(); }
 
 }  // namespace

@@ -221,6 +221,4 @@ TEST_CASE("a NaN among a row's scores makes its loss NaN") {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  return doctest::Context(argc, argv).run();
-}
+int main(int argc, char** argv) { return doctest::Context(argc, argv).run(); }

@@ -126,6 +126,4 @@ TEST_CASE("other nets") {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  return doctest::Context(argc, argv).run();
-}
+int main(int argc, char** argv) { return doctest::Context(argc, argv).run(); }

@@ -191,6 +191,4 @@ TEST_CASE("a bias per position beside weights of a narrow map") {
 
 }  // namespace
 
-int main(int argc, char** argv) {
-  return doctest::Context(argc, argv).run();
-}
+int main(int argc, char** argv) { return doctest::Context(argc, argv).run(); }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coyote/operations/cuda/step_product.cuh"
 
-#include "coyote/operations/cuda/linear.cuh"
 #include <doctest/doctest.h>
+#include "coyote/operations/cuda/linear.cuh"
 #include "cuda/support/matrices.cuh"
 
 namespace {

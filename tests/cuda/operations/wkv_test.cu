@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "coyote/operations/cuda/wkv.cuh"
 
-#include "coyote/operations/reference/wkv.hpp"
 #include <doctest/doctest.h>
+#include "coyote/operations/reference/wkv.hpp"
 #include "cuda/support/matrices.cuh"
 
 namespace {

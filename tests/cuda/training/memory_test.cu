@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include <vector>
 
-#include "coyote/cuda.hpp"
 #include <doctest/doctest.h>
+#include "coyote/cuda.hpp"
 #include "support/toy_task.hpp"
 
 namespace {
