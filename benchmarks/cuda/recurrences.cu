@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Short convolutions, recurrences and row-wise operations on the GPU, each line with its floor: the bytes that must move over the
-// measured rate of a copy. Usage: recurrences [part of a name]
+// measured rate of a copy. A line is the time of a call in a series of at least twenty, a graph that is replayed, unless it says
+// `alone`. Usage: recurrences [part of a name]
 
 #include <cmath>
 #include <cstring>
@@ -30,9 +31,15 @@ std::string shape_name(Index batch, Index length, Index width) {
   return "B=" + std::to_string(batch) + " L=" + std::to_string(length) + " D=" + std::to_string(width);
 }
 
+/// A call of a series that takes turns: run(call, turn).
+template <class Run>
+double in_series(Index turns, Run&& run) {
+  return replayed_ms(*context, calls_for(turns), [&](Index call) { run(call, call % turns); });
+}
+
 __global__ void empty_kernel() {}
 
-/// What every row's time has in it: a launch between two events.
+/// What a launch between two events costs.
 void empty_launch() {
   if (!chosen("empty launch")) return;
   const double ms = median_ms(*context, [](Index) { empty_kernel<<<1, 32, 0, context->stream()>>>(); });
@@ -41,18 +48,18 @@ void empty_launch() {
 
 /// What the driver's own copy of a matrix takes: the least that a forward pass can.
 template <class S>
-void copy_rows(Index sequences, Index length, Index width) {
-  const std::string name = std::string("copy ") + scalar_name<S>();
+void copy_rows(Index sequences, Index length, Index width, bool alone) {
+  const std::string name = std::string("copy ") + scalar_name<S>() + (alone ? " alone" : "");
   if (!chosen(name)) return;
   const Index rows = sequences * length;
   const double bytes = static_cast<double>(rows * width) * sizeof(S);
   const Index turns = turns_for(2 * bytes);
   Turns<S> x(turns, rows, width), y(turns, rows, width);
-  const double ms = median_ms(*context, [&](Index turn) {
-    turn %= turns;
+  const auto copy = [&](Index, Index turn) {
     COYOTE_CUDA_CHECK(cudaMemcpyAsync(y[turn].data, x[turn].data, static_cast<std::size_t>(bytes), cudaMemcpyDeviceToDevice,
                                       context->stream()));
-  });
+  };
+  const double ms = alone ? median_ms(*context, [&](Index i) { copy(i, i % turns); }) : in_series(turns, copy);
   report(name, shape_name(sequences, length, width), ms, 2 * bytes, rate);
 }
 
@@ -67,17 +74,16 @@ void short_convolution_rows(Index sequences, Index length, Index width, bool gat
   const cy::Batch batch{.sequences = sequences, .length = length};
   Turns<S> x(turns, rows, width), y(turns, rows, width), dy(turns, rows, width), gate(gated ? turns : 0, rows, width),
       dgate(gated ? turns : 0, rows, width);
-  Turns<float> taps(1, K, width), bias(1, 1, width), dtaps(1, K, width), dbias(1, 1, width);
+  const Index calls = calls_for(turns);
+  Turns<float> taps(1, K, width), bias(1, 1, width), dtaps(calls, K, width), dbias(calls, 1, width);
   const auto gate_of = [&](Turns<S>& matrices, Index turn) { return gated ? matrices[turn] : Rows<S>(); };
-  const double forward = median_ms(*context, [&](Index turn) {
-    turn %= turns;
+  const double forward = in_series(turns, [&](Index, Index turn) {
     short_convolution<S, K>(*context, batch, x[turn], taps[0], bias[0], gate_of(gate, turn), y[turn]);
   });
   report(name + " forward", shape_name(sequences, length, width), forward, (gated ? 3 : 2) * bytes, rate);
-  const double backward = median_ms(*context, [&](Index turn) {
-    turn %= turns;
+  const double backward = in_series(turns, [&](Index call, Index turn) {
     short_convolution_backward<S, K>(*context, batch, x[turn], taps[0], bias[0], gate_of(gate, turn), dy[turn], y[turn],
-                                     Write::overwrite, gate_of(dgate, turn), dtaps[0], dbias[0]);
+                                     Write::overwrite, gate_of(dgate, turn), dtaps[call], dbias[call]);
   });
   report(name + " backward", shape_name(sequences, length, width), backward, (gated ? 5 : 3) * bytes, rate);
 }
@@ -91,21 +97,20 @@ void wkv_rows(Index sequences, Index length, Index width) {
   const Index turns = turns_for(3 * bytes);
   const cy::Batch batch{.sequences = sequences, .length = length};
   Turns<S> k(turns, rows, width), v(turns, rows, width), y(turns, rows, width), dy(turns, rows, width), dk(turns, rows, width);
-  Turns<float> decay(1, 1, width), bonus(1, 1, width), ddecay(1, 1, width), dbonus(1, 1, width);
+  const Index calls = calls_for(turns);
+  Turns<float> decay(1, 1, width), bonus(1, 1, width), ddecay(calls, 1, width), dbonus(calls, 1, width);
   Turns<float> checkpoints(turns, wkv_checkpoints(*context, batch), 3 * width);
   const auto forward = [&](bool training) {
-    return median_ms(*context, [&](Index turn) {
-      turn %= turns;
+    return in_series(turns, [&](Index, Index turn) {
       wkv<S>(*context, batch, decay[0], bonus[0], k[turn], v[turn], y[turn], training ? checkpoints[turn] : Rows<float>());
     });
   };
   const double states = 12.0 * static_cast<double>(checkpoints[0].rows * width);
   report(name + " forward, training", shape_name(sequences, length, width), forward(true), 3 * bytes + states, rate);
   report(name + " forward", shape_name(sequences, length, width), forward(false), 3 * bytes, rate);
-  const double backward = median_ms(*context, [&](Index turn) {
-    turn %= turns;
+  const double backward = in_series(turns, [&](Index call, Index turn) {
     wkv_backward<S>(*context, batch, decay[0], bonus[0], k[turn], v[turn], checkpoints[turn], dy[turn], dk[turn], y[turn],
-                    ddecay[0], dbonus[0]);
+                    ddecay[call], dbonus[call]);
   });
   report(name + " backward", shape_name(sequences, length, width), backward, 5 * bytes + states, rate);
 }
@@ -117,16 +122,16 @@ void norm_rows(Index rows, Index width) {
   const double bytes = static_cast<double>(rows * width) * sizeof(S);
   const Index turns = turns_for(2 * bytes);
   Turns<S> x(turns, rows, width), y(turns, rows, width), dy(turns, rows, width);
-  Turns<float> scale(1, 1, width), shift(1, 1, width), statistics(turns, rows, 2), dscale(1, 1, width), dshift(1, 1, width);
-  const double forward = median_ms(*context, [&](Index turn) {
-    turn %= turns;
+  const Index calls = calls_for(turns);
+  Turns<float> scale(1, 1, width), shift(1, 1, width), statistics(turns, rows, 2), dscale(calls, 1, width),
+      dshift(calls, 1, width);
+  const double forward = in_series(turns, [&](Index, Index turn) {
     normalise<S>(*context, cy::NormKind::layer, 1e-5f, x[turn], scale[0], shift[0], y[turn], statistics[turn]);
   });
   report(name + " forward", shape_name(1, rows, width), forward, 2 * bytes, rate);
-  const double backward = median_ms(*context, [&](Index turn) {
-    turn %= turns;
+  const double backward = in_series(turns, [&](Index call, Index turn) {
     normalise_backward<S>(*context, cy::NormKind::layer, x[turn], scale[0], statistics[turn], dy[turn], y[turn], Write::overwrite,
-                          dscale[0], dshift[0]);
+                          dscale[call], dshift[call]);
   });
   report(name + " backward", shape_name(1, rows, width), backward, 3 * bytes, rate);
 }
@@ -147,12 +152,12 @@ void embedding_rows(Index rows, Index vocabulary, Index width, bool half_zero) {
   }
   const cy::cuda::DeviceArray<cy::Token> array(tokens.data(), rows);
   const std::span<const cy::Token> there(array.data(), tokens.size());
-  const double forward = median_ms(*context, [&](Index turn) { embed<S>(*context, there, table[0], y[turn % turns]); });
+  const double forward = in_series(turns, [&](Index, Index turn) { embed<S>(*context, there, table[0], y[turn]); });
   report(name + " forward", shape_name(1, rows, width), forward, bytes, rate);
-  const double backward = median_ms(*context, [&](Index turn) {
+  const double backward = in_series(turns, [&](Index, Index turn) {
     const auto frame = context->frame();
     auto order = token_order(*context, there, vocabulary);
-    embed_batch_backward<S>(*context, order, {.sequences = 1, .length = rows}, {}, y[turn % turns], dtable[0], {});
+    embed_batch_backward<S>(*context, order, {.sequences = 1, .length = rows}, {}, y[turn], dtable[0], {});
   });
   report(name + " backward", shape_name(1, rows, width), backward, bytes, rate);
 }
@@ -164,13 +169,10 @@ void elementwise_rows(Index rows, Index width) {
   const double bytes = static_cast<double>(rows * width) * sizeof(S);
   const Index turns = turns_for(3 * bytes);
   Turns<S> a(turns, rows, width), b(turns, rows, width), y(turns, rows, width);
-  const double contiguous = median_ms(*context, [&](Index turn) {
-    turn %= turns;
-    multiply<S>(*context, a[turn], b[turn], y[turn], Write::overwrite);
-  });
+  const double contiguous =
+      in_series(turns, [&](Index, Index turn) { multiply<S>(*context, a[turn], b[turn], y[turn], Write::overwrite); });
   report(name, shape_name(1, rows, width), contiguous, 3 * bytes, rate);
-  const double columns = median_ms(*context, [&](Index turn) {
-    turn %= turns;
+  const double columns = in_series(turns, [&](Index, Index turn) {
     multiply<S>(*context, a[turn].columns(0, width / 2), b[turn].columns(0, width / 2), y[turn].columns(0, width / 2),
                 Write::overwrite);
   });
@@ -179,9 +181,9 @@ void elementwise_rows(Index rows, Index width) {
 
 template <class S>
 void all() {
-  copy_rows<S>(64, 1024, 768);
-  copy_rows<S>(512, 128, 128);
-  copy_rows<S>(1024, 64, 64);
+  copy_rows<S>(64, 1024, 768, false);
+  copy_rows<S>(512, 128, 128, false);
+  copy_rows<S>(1024, 64, 64, false);
   for (const bool gated : {false, true}) {
     short_convolution_rows<S, 3>(64, 1024, 768, gated);
     short_convolution_rows<S, 4>(64, 1024, 768, gated);
@@ -211,6 +213,8 @@ int main(int argc, char** argv) {
   rate = copy_rate(made);
   std::printf("copy %.0f GB/s\n", rate / 1e6);
   empty_launch();
+  copy_rows<bf16>(512, 128, 128, true);
+  copy_rows<bf16>(1024, 64, 64, true);
   all<bf16>();
   all<float>();
 }

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "coyote/core/cuda/context.cuh"
+#include "coyote/operations/cuda/column_sums.cuh"
 
 /// What the benchmarks of the Cuda backend share: medians by CUDA events over inputs that no cache holds, and the floor.
 namespace coyote_benchmark {
@@ -47,8 +47,11 @@ class Turns {
 };
 
 inline Index turns_for(double bytes) { return static_cast<Index>(std::ceil(rotated_bytes / bytes)); }
+/// How many calls a series has that takes turns.
+inline Index calls_for(Index turns) { return std::max<Index>(20, turns); }
 
-/// The median time of run(turn) in ms. All calls are given at once, so that the host is never waited for.
+/// The median time of run(turn) in ms, of each call by itself between two events. All calls are given at once, so that the host
+/// is never waited for.
 template <class Run>
 double median_ms(cy::Context<cy::Cuda>& context, Run&& run, int repeats = 31, int warmup = 5) {
   std::vector<cudaEvent_t> events(static_cast<std::size_t>(2 * repeats));
@@ -69,16 +72,21 @@ double median_ms(cy::Context<cy::Cuda>& context, Run&& run, int repeats = 31, in
   return static_cast<double>(times[times.size() / 2]);
 }
 
-/// The median time of one of run(0), ..., run(calls - 1) in ms, all captured in a graph that is replayed: the launches' own time
-/// is that of a captured step.
+/// The median time of one of run(0), ..., run(calls - 1) in ms, all captured in a graph that is replayed: what a call costs in a
+/// captured training step. As there, partial sums of gradients wait and are added up at the end, within the time.
 template <class Run>
 double replayed_ms(cy::Context<cy::Cuda>& context, Index calls, Run&& run) {
-  for (Index i = 0; i < 2; ++i) run(i % calls);
+  const auto series = [&] {
+    cy::GatheredSums<cy::Cuda> sums(context);
+    for (Index i = 0; i < calls; ++i) run(i);
+    sums.finish();
+  };
+  for (int i = 0; i < 2; ++i) series();  // the memory that it takes is there then, in one block
   context.synchronise();
   cudaGraph_t graph;
   cudaGraphExec_t replay;
   COYOTE_CUDA_CHECK(cudaStreamBeginCapture(context.stream(), cudaStreamCaptureModeThreadLocal));
-  for (Index i = 0; i < calls; ++i) run(i);
+  series();
   COYOTE_CUDA_CHECK(cudaStreamEndCapture(context.stream(), &graph));
   COYOTE_CUDA_CHECK(cudaGraphInstantiate(&replay, graph, 0));
   const double ms = median_ms(

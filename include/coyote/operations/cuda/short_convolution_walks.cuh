@@ -21,8 +21,8 @@ struct ShortConvolutionTuning {
   constexpr ShortConvolutionTuning narrow() const { return {0, 4, 4}; }
 };
 struct ChooseShortConvolutionTuning {
-  static constexpr ShortConvolutionTuning forward(Index taps, std::size_t scalar_bytes) {
-    if (scalar_bytes == 2) return {8, taps <= 4 ? 8 : 4, 3};
+  static constexpr ShortConvolutionTuning forward(Index taps, bool gated, std::size_t scalar_bytes) {
+    if (scalar_bytes == 2) return {8, taps <= 4 ? 8 : 4, taps <= 4 && !gated ? 4 : 3};
     return {16, 4, taps <= 4 ? 3 : 2};
   }
   /// Taps, their gradients and the window of gradients share the registers.
@@ -116,11 +116,12 @@ __device__ Pack<N> zero_pack() {
 /// y: every thread makes a run.
 template <int K, int N, int Run, int Blocks, bool Gated, class S>
 __global__ void __launch_bounds__(row_threads, Blocks) short_convolution_kernel(ShortConvolutionProblem<S> problem, Rows<S> y) {
-  follow();
+  let_next_start();
   const ShortWalk walk(y.rows, y.width, N, Run);
   if (walk.count == 0) return;
   const S* from = problem.x.row(walk.begin) + walk.column;
   const S* gate_from = Gated ? problem.gate.row(walk.begin) + walk.column : nullptr;
+  wait_for_previous();
   RawPack<N, S> values[Run], gates[Gated ? Run : 1], past[K];
 #pragma unroll
   for (int k = 1; k < K; ++k) {
@@ -175,13 +176,14 @@ template <int K, int N, int Run, int Blocks, bool Gated, class S>
 __global__ void __launch_bounds__(row_threads, Blocks)
     short_convolution_backward_kernel(ShortConvolutionProblem<S> problem, ShortConvolutionGradients<S> gradients, int longest,
                                       Rows<float> partial) {
-  follow();
+  let_next_start();
   constexpr int before = Gated ? K - 1 : 0;  // rows of x before a run that its outputs need
   __shared__ float shared[(K + 1) * N][row_threads];
   const ShortWalk walk(problem.x.rows, problem.x.width, N, longest);
   Pack<N> dtaps[K], dbias = zero_pack<N>();
 #pragma unroll
   for (int k = 0; k < K; ++k) dtaps[k] = zero_pack<N>();
+  wait_for_previous();
   if (walk.count > 0) {
     // The walk's last run, which may lack rows at the batch's end: they count as zeros. Pointers are at the row read next, or
     // written next.
@@ -329,7 +331,7 @@ __global__ void __launch_bounds__(row_threads, Blocks)
 
 template <int K, bool Gated, class S>
 void launch_short_convolution(Context<Cuda>& context, const ShortConvolutionProblem<S>& problem, Rows<S> y) {
-  constexpr ShortConvolutionTuning wide = ChooseShortConvolutionTuning::forward(K, sizeof(S));
+  constexpr ShortConvolutionTuning wide = ChooseShortConvolutionTuning::forward(K, Gated, sizeof(S));
   with_packs_of<S, wide.pack_bytes>(
       y.width,
       [&](auto n) {

@@ -81,20 +81,21 @@ void wkv_backward(Context<Cuda>& context, const Batch& batch, Rows<const float> 
   const Rows<float> states(const_cast<float*>(checkpoints.data), checkpoints.rows, checkpoints.width, checkpoints.stride);
   const Index width = dy.width, groups = ceil_div(width, 32);
   const cuda::WkvBlock block = cuda::wkv_backward_block(context, batch, groups);
-  const Rows<float> partial =
-      ddecay.rows > 0 || dbonus.rows > 0 ? context.make<float>(batch.sequences * block.cluster, 2 * width) : Rows<float>();
+  const cuda::PartialSums partial = ddecay.rows > 0 || dbonus.rows > 0
+                                        ? context.make_partial_sums(batch.sequences * block.cluster, 2 * width)
+                                        : cuda::PartialSums{};
   const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, states};
   const auto start = [&](auto clustered) {
     cuda::launch_clusters(context, block.cluster, static_cast<unsigned>(batch.sequences * groups * block.cluster),
                           32 * block.warps, cuda::WkvExchange<1, clustered()>::bytes(block),
                           cuda::wkv_backward_kernel<1, clustered(), S>, problem, block,
-                          cuda::WkvGradients<S>{dy, dk, dv, partial});
+                          cuda::WkvGradients<S>{dy, dk, dv, partial.rows});
   };
   block.cluster > 1 ? start(std::true_type{}) : start(std::false_type{});
   if (ddecay.rows > 0) {
     cuda::add_column_sums(context, partial, ddecay, dbonus);
   } else if (dbonus.rows > 0) {
-    cuda::add_column_sums(context, partial.columns(width, width), dbonus);
+    cuda::add_column_sums(context, cuda::PartialSums{partial.rows.columns(width, width), partial.waits}, dbonus);
   }
 }
 

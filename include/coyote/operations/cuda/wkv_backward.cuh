@@ -40,6 +40,7 @@ __global__ void __launch_bounds__(32 * wkv_backward_warps, N == 1 ? 2 : 1)
   auto& shared = *reinterpret_cast<WkvExchange<N, Clustered>*>(wkv_memory);
   __shared__ SharedWkvSums<N> state_lines[wkv_line_length(wkv_backward_warps)];
   const auto states = [&](int parity) { return wkv_line(state_lines, wkv_backward_warps, parity); };
+  follow();
   const Index width = problem.k.width;
   const WkvPlace<WkvTile<N, wkv_slice>, S> at(problem, block, width);
   float decay[N], bonus[N], sum_decay[N] = {}, sum_bonus[N] = {};

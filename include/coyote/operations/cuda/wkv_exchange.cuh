@@ -291,10 +291,15 @@ __device__ void exchange_sums(WkvExchange<N, Clustered>& shared, int count, WkvB
   }
 }
 
-/// Starts kernel(arguments...) with clusters of so many blocks.
+/// Starts kernel(arguments...), which calls `follow`, with clusters of so many blocks. Those of several do not start early: it
+/// makes them slower, not faster.
 template <class... Parameters, class... Arguments>
 void launch_clusters(Context<Cuda>& context, int cluster, unsigned blocks, int threads, int shared_memory,
-                     void (*kernel)(Parameters...), Arguments... arguments) {
+                     void (*kernel)(Parameters...), const Arguments&... arguments) {
+  const auto bytes = static_cast<std::size_t>(shared_memory);
+  if (cluster == 1) {
+    return launch_following(context, kernel, "launch of wkv", blocks, static_cast<unsigned>(threads), bytes, arguments...);
+  }
   COYOTE_CUDA_CHECK(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, shared_memory));
   cudaLaunchAttribute attribute{};
   attribute.id = cudaLaunchAttributeClusterDimension;
@@ -302,10 +307,10 @@ void launch_clusters(Context<Cuda>& context, int cluster, unsigned blocks, int t
   cudaLaunchConfig_t configuration{};
   configuration.gridDim = blocks;
   configuration.blockDim = static_cast<unsigned>(threads);
-  configuration.dynamicSmemBytes = static_cast<std::size_t>(shared_memory);
+  configuration.dynamicSmemBytes = bytes;
   configuration.stream = context.stream();
   configuration.attrs = &attribute;
-  configuration.numAttrs = cluster > 1 ? 1 : 0;
+  configuration.numAttrs = 1;
   COYOTE_CUDA_CHECK(cudaLaunchKernelEx(&configuration, kernel, arguments...));
 }
 

@@ -118,6 +118,7 @@ __global__ void __launch_bounds__(32 * most_wkv_warps, 1) wkv_kernel(WkvProblem<
   extern __shared__ uint4 wkv_memory[];
   auto* memory = reinterpret_cast<unsigned char*>(wkv_memory);
   auto& shared = *reinterpret_cast<WkvExchange<N, Clustered>*>(memory + block.warps * Stages::warp_bytes);
+  follow();
   const WkvPlace<Tile, S> at(problem, block, y.width);
   const Stages stages(memory, at.block_column, y.width);
   float decay[N] = {}, bonus[N] = {};
