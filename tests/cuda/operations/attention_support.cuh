@@ -4,7 +4,6 @@
 // What the tests of attention on Cuda share: fresh inputs, the definition as plain loops in double, comparisons that NaN
 // fails.
 
-#define DOCTEST_CONFIG_IMPLEMENT
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -17,15 +16,6 @@
 #include "coyote/mixers/patterns.hpp"
 #include "coyote/operations/cuda/attention.cuh"
 #include "coyote/operations/reference/attention.hpp"
-
-int main(int argc, char** argv) {
-  int devices = 0;
-  if (cudaGetDeviceCount(&devices) != cudaSuccess || devices == 0) {
-    std::puts("no GPU");
-    return 77;
-  }
-  return doctest::Context(argc, argv).run();
-}
 
 namespace test {
 

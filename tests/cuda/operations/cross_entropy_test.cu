@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "coyote/operations/cuda/cross_entropy.cuh"
 
 #include "coyote/operations/reference/cross_entropy.hpp"
@@ -220,5 +219,3 @@ TEST_CASE("a NaN among a row's scores makes its loss NaN") {
 }
 
 }  // namespace
-
-int main(int argc, char** argv) { return doctest::Context(argc, argv).run(); }

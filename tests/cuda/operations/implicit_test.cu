@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "coyote/operations/cuda/implicit.cuh"
 
 #include "coyote/filters/implicit.hpp"
@@ -125,5 +124,3 @@ TEST_CASE("other nets") {
 }
 
 }  // namespace
-
-int main(int argc, char** argv) { return doctest::Context(argc, argv).run(); }

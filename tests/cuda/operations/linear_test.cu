@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "coyote/operations/cuda/linear.cuh"
 
 #include "coyote/operations/reference/linear.hpp"
@@ -190,5 +189,3 @@ TEST_CASE("a bias per position beside weights of a narrow map") {
 }
 
 }  // namespace
-
-int main(int argc, char** argv) { return doctest::Context(argc, argv).run(); }

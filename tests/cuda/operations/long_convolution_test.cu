@@ -1,5 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-#define DOCTEST_CONFIG_IMPLEMENT
 #include "coyote/operations/cuda/long_convolution.cuh"
 
 #include <cstdio>
@@ -303,12 +302,3 @@ TEST_CASE("small shapes of every kernel") {
 }
 
 }  // namespace
-
-int main(int argc, char** argv) {
-  int count = 0;
-  if (cudaGetDeviceCount(&count) != cudaSuccess || count == 0) {
-    std::puts("no GPU");
-    return 77;
-  }
-  return doctest::Context(argc, argv).run();
-}
