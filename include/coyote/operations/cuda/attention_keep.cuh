@@ -41,6 +41,23 @@ __device__ std::uint64_t row_keeps(const DeviceDropout& dropout, std::uint64_t s
   return bits >> place | static_cast<std::uint64_t>(eight_keeps(dropout, step, rule_row, first + Count)) << (Count - place);
 }
 
+/// The same for the lane's row of accumulators: of columns 8 m + 2 (lane % 4) + i of those that follow the first `skip` ones.
+template <int Count>
+struct RowKeeps {
+  static constexpr int at_once = Count < 64 ? Count : 64;
+  std::uint64_t bits[Count / at_once];
+
+  __device__ void draw(const DeviceDropout& dropout, std::uint64_t step, std::uint64_t rule_row, std::uint64_t first,
+                       int skip = 0) {
+#pragma unroll
+    for (int n = 0; n < Count / at_once; ++n) {
+      bits[n] = row_keeps<at_once>(dropout, step, rule_row, first + static_cast<std::uint64_t>(at_once * n)) >>
+                (skip + 2 * (threadIdx.x % 4));
+    }
+  }
+  __device__ bool has(int m, int i) const { return bits[8 * m / at_once] >> (8 * m % at_once + i) & 1; }
+};
+
 /// Bit n: whether key first + n < first + 16 is kept, for row lane % Rows of `Rows` rows, whose number is given. The lanes that
 /// have the same row share its two draws.
 template <int Rows>

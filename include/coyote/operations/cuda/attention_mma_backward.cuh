@@ -84,28 +84,23 @@ template <int Width>
 __global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
     mma_queries(AttentionProblem<bf16> p, AttentionErrors<bf16> e, Rows<bf16> dq) {
   constexpr TileShape shape = queries_shape(Width);
-  constexpr int width = Width, kept = shape.kept, keys = shape.streamed, threads = shape.threads();
-  constexpr int columns = width / shape.split;
+  constexpr int keys = shape.streamed, columns = WarpShare<shape>::columns;
+  constexpr bool alone = shape.split == 1;
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ std::int32_t least;
   follow();
-  const TileTask task(p.sequences, p.heads, kept, true);
-  const std::int32_t first_row = task.tile * kept;
+  const TileTask task(p.sequences, p.heads, shape.kept, true);
+  const std::int32_t first_row = task.tile * shape.kept;
   if (first_row >= task.size) return;
-  const Tile<width> queries{shared_address(memory)}, errors{queries.address + 2 * width * kept};
-  const auto stage = [&](int n, int which) {
-    return Tile<width>{queries.address +
-                       static_cast<std::uint32_t>(2 * width * (2 * kept + (n % shape.stages * 2 + which) * keys))};
-  };
-  const HeadRows q(p.q, task.begin, task.size, task.head, p.width), k(p.k, task.begin, task.size, task.head, p.width),
-      v(p.v, task.begin, task.size, task.head, p.width), dy(e.dy, task.begin, task.size, task.head, p.width);
-  copy_tile<width, kept, threads>(queries, q, first_row);
-  copy_tile<width, kept, threads>(errors, dy, first_row);
+  const BlockTiles<shape, 2> tiles(memory);
+  const Tile<Width> queries = tiles.kept(0), errors = tiles.kept(1);
+  const HeadRows q = task.of(p.q, p.width), k = task.of(p.k, p.width), v = task.of(p.v, p.width), dy = task.of(e.dy, p.width);
+  tiles.keep(0, q, first_row);
+  tiles.keep(1, dy, first_row);
 
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int part = warp / (kept / 16), group = warp % (kept / 16), own = 16 * group, column = part * columns;
-  const std::int32_t row[2] = {first_row + own + lane / 4, first_row + own + lane / 4 + 8};
-  std::int32_t first_key[2] = {0, 0}, begin_tile = 0;
+  const WarpShare<shape> warp;
+  const int lane = warp.lane, own = warp.own;
+  const std::int32_t row[2] = {first_row + warp.row(0), first_row + warp.row(1)};
   float log2_sum[2] = {0, 0}, delta[2] = {0, 0};
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -113,168 +108,129 @@ __global__ void __launch_bounds__(queries_shape(Width).threads(), 1)
     log2_sum[half] = e.log_sum_exp(task.begin + row[half], task.head) * log2_e;
     delta[half] = e.delta(task.begin + row[half], task.head);
   }
-  if (p.index.first != nullptr) {
-    std::int32_t mine = task.size;
-    for (int half = 0; half < 2; ++half) {
-      if (row[half] < task.size) mine = min(mine, first_key[half] = p.index.first[task.begin + row[half]]);
-    }
-    begin_tile = block_least(mine, &least) / keys;
-  }
-  const std::int32_t tiles = (min(task.size, first_row + kept) + keys - 1) / keys;
-  const auto fetch = [&](std::int32_t n) {
-    if (n < tiles) {
-      copy_tile<width, keys, threads>(stage(n, 0), k, n * keys);
-      copy_tile<width, keys, threads>(stage(n, 1), v, n * keys);
-    }
-    commit_copies();
-  };
-  for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
-
-  using Shared = SharedScores<shape.split, keys / 8>;
-  const auto shared = [&](int which) {
-    return Shared{queries.address + static_cast<std::uint32_t>(shape.tile_bytes(2) + (2 * group + which) * Shared::bytes), part,
-                  1 + group};
-  };
-  const Shared scores = shared(0), slopes = shared(1);
+  const FirstKeys first_keys(p, task, row, keys, &least);
+  using Scores = typename BlockTiles<shape, 2>::Scores;
+  const Scores scores = tiles.scores(warp.part, warp.group, 0), slopes = tiles.scores(warp.part, warp.group, 1);
   float sum[columns / 8][4];
   clear(sum);
   const float scale = p.scale * log2_e;
   const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
-  for (std::int32_t n = begin_tile; n < tiles; ++n) {
-    fetch(n + shape.stages - 1);
-    wait_copies<shape.stages - 1>();
-    __syncthreads();
+  const auto fetch = [&](std::int32_t n) {
+    tiles.fetch(n, 0, k, n * keys);
+    tiles.fetch(n, 1, v, n * keys);
+  };
+  tiles.stream(first_keys.tile, (min(task.size, first_row + shape.kept) + keys - 1) / keys, fetch, [&](std::int32_t n) {
     const std::int32_t key = n * keys;
     if (key <= first_row + own + 15) {
-      float s[Shared::owned][4], dp[Shared::owned][4];
-      two_products(s, dp, scores, slopes, queries, stage(n, 0), errors, stage(n, 1), own);
+      float s[Scores::owned][4], dp[Scores::owned][4];
+      two_products(s, dp, scores, slopes, queries, tiles.streamed(n, 0), errors, tiles.streamed(n, 1), own);
       const int first_block = slopes.first_block();
       const bool masked = p.index.first != nullptr || key + keys - 1 > first_row + own;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        std::uint64_t bits = ~std::uint64_t{0};
+        RowKeeps<keys> keeps{~std::uint64_t{0}};
         if (p.dropout.active()) {
-          bits = row_keeps<keys>(p.dropout, step, static_cast<std::uint64_t>((task.begin + row[half]) * p.heads + task.head),
-                                 static_cast<std::uint64_t>(task.begin + key)) >>
-                 (8 * first_block + 2 * (lane % 4));
+          keeps.draw(p.dropout, step, p.rule_row(task.begin + row[half], task.head), static_cast<std::uint64_t>(task.begin + key),
+                     8 * first_block);
         }
 #pragma unroll
-        for (int m = 0; m < Shared::owned; ++m) {
+        for (int m = 0; m < Scores::owned; ++m) {
           const std::int32_t j = key + 8 * (first_block + m) + 2 * (lane % 4);
 #pragma unroll
           for (int i = 0; i < 2; ++i) {
-            const bool exists = !masked || (j + i <= row[half] && j + i >= first_key[half]);
+            const bool exists = !masked || (j + i <= row[half] && j + i >= first_keys.of_row[half]);
             float& score = s[m][2 * half + i];
             score *= scale;
-            probability_and_slope(score, dp[m][2 * half + i], log2_sum[half], delta[half], exists, bits >> (8 * m + i) & 1,
+            probability_and_slope(score, dp[m][2 * half + i], log2_sum[half], delta[half], exists, keeps.has(m, i),
                                   p.dropout.scale);
           }
         }
       }
       std::uint32_t left[keys / 16][4];
-      if constexpr (shape.split == 1) {
+      if constexpr (alone) {
         as_operands(left, dp);
       } else {
         slopes.give_operands(dp);
         slopes.meet();
         slopes.take_operands(left);
       }
-      multiply(sum, left, stage(n, 0), column / 8);
+      multiply(sum, left, tiles.streamed(n, 0), warp.column / 8);
     }
-    __syncthreads();
-  }
-  wait_copies<0>();
-  __syncthreads();
-  store_rows(sum, p.scale, p.scale, queries, own, column, dq.row(task.begin) + task.head * p.width, dq.stride, first_row + own,
-             task.size, p.width);
+  });
+  store_rows(sum, p.scale, p.scale, queries, own, warp.column, dq.row(task.begin) + task.head * p.width, dq.stride,
+             first_row + own, task.size, p.width);
 }
 
 template <int Width>
 __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
     mma_keys(AttentionProblem<bf16> p, AttentionErrors<bf16> e, Rows<bf16> dk, Rows<bf16> dv) {
   constexpr TileShape shape = keys_shape(Width);
-  constexpr int width = Width, kept = shape.kept, rows = shape.streamed, threads = shape.threads();
-  constexpr int columns = width / shape.split;
+  constexpr int rows = shape.streamed, columns = WarpShare<shape>::columns;
+  constexpr bool alone = shape.split == 1;
   extern __shared__ __align__(128) unsigned char memory[];
   __shared__ std::int32_t least;
   // Of each row in the stages: the logarithm of its sum, its delta and its first key.
   __shared__ float log2_sums[shape.stages][rows], deltas[shape.stages][rows];
   __shared__ std::int32_t first_keys[shape.stages][rows];
   follow();
-  const TileTask task(p.sequences, p.heads, kept, false);
-  const std::int32_t first_key = task.tile * kept;
+  const TileTask task(p.sequences, p.heads, shape.kept, false);
+  const std::int32_t first_key = task.tile * shape.kept;
   if (first_key >= task.size) return;
-  const Tile<width> keys{shared_address(memory)}, values{keys.address + 2 * width * kept};
-  const auto stage = [&](int n, int which) {
-    return Tile<width>{keys.address + static_cast<std::uint32_t>(2 * width * (2 * kept + (n % shape.stages * 2 + which) * rows))};
-  };
-  const HeadRows q(p.q, task.begin, task.size, task.head, p.width), k(p.k, task.begin, task.size, task.head, p.width),
-      v(p.v, task.begin, task.size, task.head, p.width), dy(e.dy, task.begin, task.size, task.head, p.width);
-  copy_tile<width, kept, threads>(keys, k, first_key);
-  copy_tile<width, kept, threads>(values, v, first_key);
+  const BlockTiles<shape, 2> tiles(memory);
+  const Tile<Width> keys = tiles.kept(0), values = tiles.kept(1);
+  const HeadRows q = task.of(p.q, p.width), k = task.of(p.k, p.width), v = task.of(p.v, p.width), dy = task.of(e.dy, p.width);
+  tiles.keep(0, k, first_key);
+  tiles.keep(1, v, first_key);
 
-  const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-  const int part = warp / (kept / 16), group = warp % (kept / 16), own = 16 * group, column = part * columns;
-  const std::int32_t key[2] = {first_key + own + lane / 4, first_key + own + lane / 4 + 8};
+  const WarpShare<shape> warp;
+  const int lane = warp.lane, own = warp.own;
+  const std::int32_t key[2] = {first_key + warp.row(0), first_key + warp.row(1)};
   std::int32_t end_row = task.size;
   if (p.index.first != nullptr) {  // behind the last row that sees one of these keys
     std::int32_t mine = 0;
-    for (std::int32_t i = first_key + static_cast<std::int32_t>(threadIdx.x); i < task.size; i += threads) {
-      if (p.index.first[task.begin + i] < first_key + kept) mine = i + 1;
+    for (std::int32_t i = first_key + static_cast<std::int32_t>(threadIdx.x); i < task.size; i += shape.threads()) {
+      if (p.index.first[task.begin + i] < first_key + shape.kept) mine = i + 1;
     }
     end_row = -block_least(-mine, &least);
   }
-  const std::int32_t begin_tile = first_key / rows, tiles = (end_row + rows - 1) / rows;
-  const auto fetch = [&](std::int32_t n) {
-    if (n < tiles) {
-      copy_tile<width, rows, threads>(stage(n, 0), q, n * rows);
-      copy_tile<width, rows, threads>(stage(n, 1), dy, n * rows);
-      for (int r = threadIdx.x; r < rows; r += threads) {
-        const std::int32_t i = n * rows + r;
-        const bool exists = i < task.size;
-        log2_sums[n % shape.stages][r] = exists ? e.log_sum_exp(task.begin + i, task.head) * log2_e : 0.0f;
-        deltas[n % shape.stages][r] = exists ? e.delta(task.begin + i, task.head) : 0.0f;
-        first_keys[n % shape.stages][r] = !exists ? task.size : p.index.first != nullptr ? p.index.first[task.begin + i] : 0;
-      }
-    }
-    commit_copies();
-  };
-  for (int n = 0; n < shape.stages - 1; ++n) fetch(begin_tile + n);
-
-  using Shared = SharedScores<shape.split, rows / 8>;
-  const auto shared = [&](int which) {
-    return Shared{keys.address + static_cast<std::uint32_t>(shape.tile_bytes(2) + (2 * group + which) * Shared::bytes), part,
-                  1 + group};
-  };
-  const Shared scores = shared(0), slopes = shared(1);
+  using Scores = typename BlockTiles<shape, 2>::Scores;
+  const Scores scores = tiles.scores(warp.part, warp.group, 0), slopes = tiles.scores(warp.part, warp.group, 1);
   float dkey[columns / 8][4], dvalue[columns / 8][4];
   clear(dkey);
   clear(dvalue);
   const float scale = p.scale * log2_e;
   const std::uint64_t step = p.dropout.active() ? p.dropout.current_step() : 0;
-  for (std::int32_t n = begin_tile; n < tiles; ++n) {
-    fetch(n + shape.stages - 1);
-    wait_copies<shape.stages - 1>();
-    __syncthreads();
+  const auto fetch = [&](std::int32_t n) {
+    tiles.fetch(n, 0, q, n * rows);
+    tiles.fetch(n, 1, dy, n * rows);
+    for (int r = threadIdx.x; r < rows; r += shape.threads()) {
+      const std::int32_t i = n * rows + r;
+      const bool exists = i < task.size;
+      log2_sums[n % shape.stages][r] = exists ? e.log_sum_exp(task.begin + i, task.head) * log2_e : 0.0f;
+      deltas[n % shape.stages][r] = exists ? e.delta(task.begin + i, task.head) : 0.0f;
+      first_keys[n % shape.stages][r] = !exists ? task.size : p.index.first != nullptr ? p.index.first[task.begin + i] : 0;
+    }
+  };
+  tiles.stream(first_key / rows, (end_row + rows - 1) / rows, fetch, [&](std::int32_t n) {
     const std::int32_t row = n * rows;
     if (row + rows - 1 >= first_key + own) {
       // Transposed: rows of the accumulators are keys, their columns are queries.
-      float s[Shared::owned][4], dp[Shared::owned][4];
-      two_products(s, dp, scores, slopes, keys, stage(n, 0), values, stage(n, 1), own);
-      constexpr int drawn = Shared::owned >= 4 ? 32 : 8 * Shared::owned;  // rows whose draws lanes share
+      float s[Scores::owned][4], dp[Scores::owned][4];
+      two_products(s, dp, scores, slopes, keys, tiles.streamed(n, 0), values, tiles.streamed(n, 1), own);
+      constexpr int drawn = Scores::owned >= 4 ? 32 : 8 * Scores::owned;  // rows whose draws lanes share
       const int first_row = 8 * scores.first_block();
-      std::uint32_t bits[8 * Shared::owned / drawn];
+      std::uint32_t bits[8 * Scores::owned / drawn];
 #pragma unroll
-      for (int some = 0; some < 8 * Shared::owned / drawn; ++some) {
+      for (int some = 0; some < 8 * Scores::owned / drawn; ++some) {
         bits[some] = ~0u;
         if (p.dropout.active()) {
           const std::int32_t i = row + first_row + some * drawn + lane % drawn;
-          bits[some] = sixteen_keeps<drawn>(p.dropout, step, static_cast<std::uint64_t>((task.begin + i) * p.heads + task.head),
+          bits[some] = sixteen_keeps<drawn>(p.dropout, step, p.rule_row(task.begin + i, task.head),
                                             static_cast<std::uint64_t>(task.begin + first_key + own));
         }
       }
 #pragma unroll
-      for (int m = 0; m < Shared::owned; ++m) {
+      for (int m = 0; m < Scores::owned; ++m) {
 #pragma unroll
         for (int i = 0; i < 2; ++i) {
           const int r = first_row + 8 * m + 2 * (lane % 4) + i;
@@ -292,7 +248,7 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
         }
       }
       std::uint32_t kept_probabilities[rows / 16][4], slope[rows / 16][4];
-      if constexpr (shape.split == 1) {
+      if constexpr (alone) {
         as_operands(kept_probabilities, s);
         as_operands(slope, dp);
       } else {
@@ -302,17 +258,14 @@ __global__ void __launch_bounds__(keys_shape(Width).threads(), 1)
         scores.take_operands(kept_probabilities);
         slopes.take_operands(slope);
       }
-      multiply(dvalue, kept_probabilities, stage(n, 1), column / 8);
-      multiply(dkey, slope, stage(n, 0), column / 8);
+      multiply(dvalue, kept_probabilities, tiles.streamed(n, 1), warp.column / 8);
+      multiply(dkey, slope, tiles.streamed(n, 0), warp.column / 8);
     }
-    __syncthreads();
-  }
-  wait_copies<0>();
-  __syncthreads();
-  store_rows(dkey, p.scale, p.scale, keys, own, column, dk.row(task.begin) + task.head * p.width, dk.stride, first_key + own,
+  });
+  store_rows(dkey, p.scale, p.scale, keys, own, warp.column, dk.row(task.begin) + task.head * p.width, dk.stride, first_key + own,
              task.size, p.width);
-  store_rows(dvalue, p.dropout.scale, p.dropout.scale, values, own, column, dv.row(task.begin) + task.head * p.width, dv.stride,
-             first_key + own, task.size, p.width);
+  store_rows(dvalue, p.dropout.scale, p.dropout.scale, values, own, warp.column, dv.row(task.begin) + task.head * p.width,
+             dv.stride, first_key + own, task.size, p.width);
 }
 
 /// False when the device has too little shared memory, or the head is too wide: the general path takes over.

@@ -46,9 +46,8 @@ __global__ void __launch_bounds__(32 * Warps, Blocks) mma_sequence(AttentionProb
   float* const deltas = log2_sums + padded;
   auto* const first_keys = reinterpret_cast<std::int32_t*>(deltas + padded);
 
-  const HeadRows q(p.q, task.begin, task.size, task.head, p.width), k(p.k, task.begin, task.size, task.head, p.width),
-      v(p.v, task.begin, task.size, task.head, p.width), dy(e.dy, task.begin, task.size, task.head, p.width),
-      y(e.y, task.begin, task.size, task.head, p.width);
+  const HeadRows q = task.of(p.q, p.width), k = task.of(p.k, p.width), v = task.of(p.v, p.width), dy = task.of(e.dy, p.width),
+                 y = task.of(e.y, p.width);
   const bool in_chunks = y.in_chunks && dy.in_chunks;
   // Tiles of queries go by in one row: those from the first key on for the first keys, then those for the second ...
   std::int32_t fetched_row = 0, fetched_key = 0, turn = 0, fetched_turn = 0;
@@ -133,7 +132,7 @@ __global__ void __launch_bounds__(32 * Warps, Blocks) mma_sequence(AttentionProb
         }
         std::uint32_t bits = ~0u;
         if (p.dropout.active()) {
-          bits = sixteen_keeps<32>(p.dropout, step, static_cast<std::uint64_t>((task.begin + row + lane) * p.heads + task.head),
+          bits = sixteen_keeps<32>(p.dropout, step, p.rule_row(task.begin + row + lane, task.head),
                                    static_cast<std::uint64_t>(task.begin + first_key + own));
         }
 #pragma unroll

@@ -48,6 +48,11 @@ struct AttentionProblem {
   std::int32_t heads = 1, width = 0;  // width of a head
   float scale = 1;
   Rows<const S> q, k, v;
+
+  /// By what dropout's rule knows a row of the batch in a head.
+  __device__ std::uint64_t rule_row(std::int64_t row, std::int32_t head) const {
+    return static_cast<std::uint64_t>(row * heads + head);
+  }
 };
 
 /// The device pointer to the context's step, where there is one.

@@ -166,6 +166,8 @@ struct TileTask {
     size = sequences.size(sequence);
     begin = sequences.begin(sequence);
   }
+  /// The sequence's rows of the head.
+  __device__ HeadRows of(Rows<const bf16> view, std::int32_t width) const { return {view, begin, size, head, width}; }
 };
 inline unsigned tile_blocks(const Sequences& sequences, std::int32_t heads, int extent) {
   return static_cast<unsigned>(ceil_div(sequences.length, extent) * heads * sequences.sequences);

@@ -101,9 +101,6 @@ struct WalkTask {
     begin = row - position;
     size = sequences.size(sequence_of(sequences, row));
   }
-  __device__ std::uint64_t rule_row(std::int64_t i, std::int32_t heads) const {
-    return static_cast<std::uint64_t>(i * heads + head);
-  }
 };
 
 /// Stands for every interval pattern: kernels read the first keys that build_index found.
@@ -154,7 +151,7 @@ __global__ void __launch_bounds__(32 * walk_warps) walk_forward(AttentionProblem
       total = total * shrink + w;
       out.multiply(shrink);
       const float kept =
-          p.dropout.active() ? p.dropout.factor(step, task.rule_row(task.row, p.heads), static_cast<std::uint64_t>(key)) : 1.0f;
+          p.dropout.active() ? p.dropout.factor(step, p.rule_row(task.row, task.head), static_cast<std::uint64_t>(key)) : 1.0f;
       out.add(w * kept, p.v.row(key) + at, base, p.width);
     });
     out.multiply(total == 0 ? 0.0f : 1 / total);
@@ -190,7 +187,7 @@ __global__ void __launch_bounds__(32 * walk_warps) walk_queries(AttentionProblem
       const std::int64_t key = task.begin + j;
       const float weight = expf(not_positive(p.scale * q.dot(p.k.row(key) + at) - log));
       const float kept =
-          p.dropout.active() ? p.dropout.factor(step, task.rule_row(task.row, p.heads), static_cast<std::uint64_t>(key)) : 1.0f;
+          p.dropout.active() ? p.dropout.factor(step, p.rule_row(task.row, task.head), static_cast<std::uint64_t>(key)) : 1.0f;
       sum.add(weight * (kept * dy.dot(p.v.row(key) + at) - delta), p.k.row(key) + at, base, p.width);
     });
     sum.multiply(p.scale);
@@ -216,7 +213,7 @@ __global__ void __launch_bounds__(32 * walk_warps)
       const S *q = p.q.row(row) + at, *dy = e.dy.row(row) + at;
       const float weight = expf(not_positive(p.scale * k.dot(q) - e.log_sum_exp(row, task.head)));
       const float kept =
-          p.dropout.active() ? p.dropout.factor(step, task.rule_row(row, p.heads), static_cast<std::uint64_t>(task.row)) : 1.0f;
+          p.dropout.active() ? p.dropout.factor(step, p.rule_row(row, task.head), static_cast<std::uint64_t>(task.row)) : 1.0f;
       dkey.add(weight * (kept * v.dot(dy) - e.delta(row, task.head)), q, base, p.width);
       dvalue.add(weight * kept, dy, base, p.width);
     });
@@ -265,9 +262,8 @@ __global__ void __launch_bounds__(32 * search_warps)
           const std::int64_t key = begin + first + n;
           const HeldRow<S, PerLane> k(p.k.row(key) + at, p.width), v(p.v.row(key) + at, p.width);
           const float weight = expf(not_positive(p.scale * k.dot(q) - e.log_sum_exp(row, head)));
-          const float kept = p.dropout.active() ? p.dropout.factor(step, static_cast<std::uint64_t>(row * p.heads + head),
-                                                                   static_cast<std::uint64_t>(key))
-                                                : 1.0f;
+          const float kept =
+              p.dropout.active() ? p.dropout.factor(step, p.rule_row(row, head), static_cast<std::uint64_t>(key)) : 1.0f;
           const float slope = weight * (kept * v.dot(dy) - e.delta(row, head));
           float *const dkey = sums + n * p.width, *const dvalue = dkey + keys * p.width;
           for (int c = lane; c < p.width; c += 32) {

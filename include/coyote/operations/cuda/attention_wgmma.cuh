@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
-#include "coyote/operations/cuda/attention_hopper.cuh"
-#include "coyote/operations/cuda/attention_mma.cuh"
+#include "coyote/operations/cuda/attention_wgmma_block.cuh"
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 
@@ -11,16 +10,6 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 // the tensor cores multiply for one while the other computes exponentials; inside a warpgroup the scores of the next tile are
 // multiplied while the present one's probabilities are made. Tiles go from the diagonal back to the first key.
 
-/// How a kernel cuts its work: warpgroups of 64 rows each, rows of a streamed tile, tiles in flight.
-struct GroupShape {
-  int width, groups, streamed, stages;
-  COYOTE_HOST_DEVICE constexpr int kept() const { return 64 * groups; }
-  COYOTE_HOST_DEVICE constexpr int threads() const { return 128 * (groups + 1); }
-  /// Bytes of so many kept and streamed tiles, and room to begin on a boundary of 1024.
-  constexpr int bytes(int kept_tiles, int streamed_tiles) const {
-    return 1024 + 2 * width * (kept_tiles * kept() + stages * streamed_tiles * streamed);
-  }
-};
 COYOTE_HOST_DEVICE constexpr GroupShape group_forward_shape(int width) {
   if (width == 64) return {.width = 64, .groups = 2, .streamed = 128, .stages = 2};
   return {.width = 128, .groups = 2, .streamed = 128, .stages = 2};
@@ -36,37 +25,16 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
     wgmma_forward(const __grid_constant__ ForwardMaps maps, AttentionProblem<bf16> p, Rows<bf16> y, Rows<float> log_sum_exp) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr GroupShape shape = group_forward_shape(Width);
-  constexpr int kept = shape.kept(), keys = shape.streamed, stages = shape.stages, groups = shape.groups;
-  using Queries = Panels<Width, kept>;
-  using Keys = Panels<Width, keys>;
+  constexpr int kept = shape.kept(), keys = shape.streamed, groups = shape.groups;
+  using Tiles = GroupTiles<shape, 1, 2>;
   extern __shared__ unsigned char memory[];
-  __shared__ __align__(8) std::uint64_t barriers[1 + 4 * stages];
+  __shared__ __align__(8) std::uint64_t barriers[Tiles::barrier_count];
   follow();
   const TileTask task(p.sequences, p.heads, kept, true);
   const std::int32_t first_row = task.tile * kept;
   if (first_row >= task.size) return;
-  const std::uint32_t base = (shared_address(memory) + 1023) / 1024 * 1024;
-  const Queries queries{base};
-  const auto tile = [&](int stage, int which) {
-    return Keys{base + static_cast<std::uint32_t>(Queries::bytes + (2 * stage + which) * Keys::bytes)};
-  };
-  // Barriers: of the queries, then per stage of full and empty keys, full and empty values.
-  const auto barrier = [&](int stage, int which) {
-    return shared_address(barriers) + static_cast<std::uint32_t>(8 * (1 + 4 * stage + which));
-  };
-  const std::uint32_t full_queries = shared_address(barriers);
-  enum { full_keys, empty_keys, full_values, empty_values };
-  if (threadIdx.x == 0) {
-    init_barrier(full_queries, 1);
-    for (int s = 0; s < stages; ++s) {
-      init_barrier(barrier(s, full_keys), 1);
-      init_barrier(barrier(s, full_values), 1);
-      init_barrier(barrier(s, empty_keys), 4 * groups);
-      init_barrier(barrier(s, empty_values), 4 * groups);
-    }
-    fence_async();
-  }
-  __syncthreads();
+  const Tiles tiles(memory, barriers);
+  const auto queries = tiles.kept(0);
   const std::int32_t last_tile = (min(task.size, first_row + kept) - 1) / keys;
   const int group = static_cast<int>(threadIdx.x) / 128 - 1;
   const int begin = static_cast<int>(task.begin);
@@ -74,17 +42,11 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
   if (group < 0) {
     give_registers<24>();
     if (threadIdx.x == 0) {
-      arrive_and_expect(full_queries, Queries::bytes);
-      queries.copy(maps.q, task.head, begin + first_row, full_queries);
+      tiles.expect_kept();
+      tiles.keep(0, maps.q, task.head, begin + first_row);
       for (std::int32_t n = last_tile; n >= 0; --n) {
-        const int turn = last_tile - n, s = turn % stages;
-        const auto parity = static_cast<std::uint32_t>(turn / stages % 2);
-        wait_barrier(barrier(s, empty_keys), parity ^ 1);
-        arrive_and_expect(barrier(s, full_keys), Keys::bytes);
-        tile(s, 0).copy(maps.k, task.head, begin + n * keys, barrier(s, full_keys));
-        wait_barrier(barrier(s, empty_values), parity ^ 1);
-        arrive_and_expect(barrier(s, full_values), Keys::bytes);
-        tile(s, 1).copy(maps.v, task.head, begin + n * keys, barrier(s, full_values));
+        tiles.fetch(last_tile - n, 0, maps.k, task.head, begin + n * keys);
+        tiles.fetch(last_tile - n, 1, maps.v, task.head, begin + n * keys);
       }
     }
   } else {
@@ -97,7 +59,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
     float out[Width / 2], s[keys / 2], most[2] = {-INFINITY, -INFINITY}, total[2] = {0, 0}, shrink[2];
     float shifts[2] = {-INFINITY, -INFINITY};  // most * scale, rounded: the same number for the same maximum
     std::uint32_t left[keys / 16][4];
-    std::uint64_t kept_keys[2][keys / 64];
+    RowKeeps<keys> keeps[2];
 #pragma unroll
     for (int n = 0; n < Width / 2; ++n) out[n] = 0;
 
@@ -106,13 +68,8 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
       if (!p.dropout.active()) return;
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
-        const auto rule_row = static_cast<std::uint64_t>((task.begin + row + 8 * half) * p.heads + task.head);
-#pragma unroll
-        for (int word = 0; word < keys / 64; ++word) {
-          kept_keys[half][word] =
-              row_keeps<64>(p.dropout, step, rule_row, static_cast<std::uint64_t>(task.begin + n * keys + 64 * word)) >>
-              2 * (lane % 4);
-        }
+        keeps[half].draw(p.dropout, step, p.rule_row(task.begin + row + 8 * half, task.head),
+                         static_cast<std::uint64_t>(task.begin + n * keys));
       }
     };
     // Scores become probabilities relative to the new maxima; shrink takes sums from the old maxima to the new.
@@ -147,7 +104,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
 #pragma unroll
             for (int i = 0; i < 2; ++i) {
               float& x = s[4 * m + 2 * half + i];
-              x = kept_keys[half][m / 8] >> (m % 8 * 8 + i) & 1 ? x : 0.0f;
+              x = keeps[half].has(m, i) ? x : 0.0f;
             }
           }
         }
@@ -158,9 +115,9 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
       for (int k = 0; k < keys / 16; ++k) as_left(left[k], s + 8 * k);
     };
     const auto wait_values = [&](int turn, std::int32_t n) {
-      wait_barrier(barrier(turn % stages, full_values), static_cast<std::uint32_t>(turn / stages % 2));
+      tiles.wait(turn, 1);
       if (n * keys + keys > task.size) {
-        tile(turn % stages, 1).clear_from(task.size - n * keys);
+        tiles.streamed(turn, 1).clear_from(task.size - n * keys);
         meet(1 + groups + group, 128);
       }
     };
@@ -170,39 +127,39 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
     if (group == groups - 1) your_turn();
 
     draw(last_tile);
-    wait_barrier(full_queries, 0);
-    wait_barrier(barrier(0, full_keys), 0);
+    tiles.wait_for_kept();
+    tiles.wait(0, 0);
     begin_products();
-    multiply_transposed(s, queries, own, tile(0, 0));
+    multiply_transposed(s, queries, own, tiles.streamed(0, 0));
     commit_products();
     wait_products<0>();
     pin(s);
-    if (first_lane) arrive(barrier(0, empty_keys));
+    if (first_lane) tiles.release(0, 0);
     soften(last_tile);
     pack_scores();
     int turn = 0;
     for (std::int32_t n = last_tile; n > 0; --n, ++turn) {
       const int next = turn + 1;
       draw(n - 1);
-      wait_barrier(barrier(next % stages, full_keys), static_cast<std::uint32_t>(next / stages % 2));
+      tiles.wait(next, 0);
       my_turn();
       pin(s);
       begin_products();
-      multiply_transposed(s, queries, own, tile(next % stages, 0));
+      multiply_transposed(s, queries, own, tiles.streamed(next, 0));
       commit_products();
       wait_values(turn, n);
       pin(out);
       begin_products();
-      multiply(out, left, tile(turn % stages, 1));
+      multiply(out, left, tiles.streamed(turn, 1));
       commit_products();
       your_turn();
       wait_products<1>();
       pin(s);
-      if (first_lane) arrive(barrier(next % stages, empty_keys));
+      if (first_lane) tiles.release(next, 0);
       soften(n - 1);
       wait_products<0>();
       pin(out);
-      if (first_lane) arrive(barrier(turn % stages, empty_values));
+      if (first_lane) tiles.release(turn, 1);
       pack_scores();
 #pragma unroll
       for (int e = 0; e < Width / 2; ++e) out[e] *= shrink[e % 4 / 2];
@@ -210,7 +167,7 @@ __global__ void __launch_bounds__(group_forward_shape(Width).threads(), 1)
     wait_values(turn, 0);
     pin(out);
     begin_products();
-    multiply(out, left, tile(turn % stages, 1));
+    multiply(out, left, tiles.streamed(turn, 1));
     commit_products();
     if (group == 0) my_turn();  // takes the last pass
     wait_products<0>();

@@ -59,49 +59,28 @@ __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)
     wgmma_queries(const __grid_constant__ BackwardMaps maps, AttentionProblem<bf16> p, RowSums sums, Rows<bf16> dq) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr GroupShape shape = group_queries_shape(Width);
-  constexpr int kept = shape.kept(), keys = shape.streamed, stages = shape.stages, groups = shape.groups;
-  using Kept = Panels<Width, kept>;
-  using Keys = Panels<Width, keys>;
+  constexpr int kept = shape.kept(), keys = shape.streamed;
+  using Tiles = GroupTiles<shape, 2, 1>;
   extern __shared__ unsigned char memory[];
-  __shared__ __align__(8) std::uint64_t barriers[1 + 3 * stages];
+  __shared__ __align__(8) std::uint64_t barriers[Tiles::barrier_count];
   follow();
   const TileTask task(p.sequences, p.heads, kept, true);
   const std::int32_t first_row = task.tile * kept;
   if (first_row >= task.size) return;
-  const std::uint32_t base = (shared_address(memory) + 1023) / 1024 * 1024;
-  const Kept queries{base}, errors{base + Kept::bytes};
-  const auto tile = [&](int stage, int which) {
-    return Keys{base + static_cast<std::uint32_t>(2 * Kept::bytes + (2 * stage + which) * Keys::bytes)};
-  };
-  const std::uint32_t full_kept = shared_address(barriers);
-  const auto barrier = [&](int stage, int which) { return full_kept + static_cast<std::uint32_t>(8 * (1 + 3 * stage + which)); };
-  enum { full_keys, full_values, empty };
-  if (threadIdx.x == 0) {
-    init_barrier(full_kept, 1);
-    for (int s = 0; s < stages; ++s) {
-      init_barrier(barrier(s, full_keys), 1);
-      init_barrier(barrier(s, full_values), 1);
-      init_barrier(barrier(s, empty), 4 * groups);
-    }
-    fence_async();
-  }
-  __syncthreads();
-  const std::int32_t tiles = (min(task.size, first_row + kept) - 1) / keys + 1;
+  const Tiles tiles(memory, barriers);
+  const auto queries = tiles.kept(0), errors = tiles.kept(1);
+  const std::int32_t count = (min(task.size, first_row + kept) - 1) / keys + 1;
   const int group = static_cast<int>(threadIdx.x) / 128 - 1, begin = static_cast<int>(task.begin);
 
   if (group < 0) {
     give_registers<24>();
     if (threadIdx.x == 0) {
-      arrive_and_expect(full_kept, 2 * Kept::bytes);
-      queries.copy(maps.q, task.head, begin + first_row, full_kept);
-      errors.copy(maps.dy, task.head, begin + first_row, full_kept);
-      for (std::int32_t n = 0; n < tiles; ++n) {
-        const int s = n % stages;
-        wait_barrier(barrier(s, empty), static_cast<std::uint32_t>(n / stages % 2) ^ 1);
-        arrive_and_expect(barrier(s, full_keys), Keys::bytes);
-        tile(s, 0).copy(maps.k, task.head, begin + n * keys, barrier(s, full_keys));
-        arrive_and_expect(barrier(s, full_values), Keys::bytes);
-        tile(s, 1).copy(maps.v, task.head, begin + n * keys, barrier(s, full_values));
+      tiles.expect_kept();
+      tiles.keep(0, maps.q, task.head, begin + first_row);
+      tiles.keep(1, maps.dy, task.head, begin + first_row);
+      for (std::int32_t n = 0; n < count; ++n) {
+        tiles.fetch(n, 0, maps.k, task.head, begin + n * keys);
+        tiles.fetch(n, 1, maps.v, task.head, begin + n * keys);
       }
     }
   } else {
@@ -122,41 +101,34 @@ __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)
     std::uint32_t left[keys / 16][4];
 #pragma unroll
     for (int n = 0; n < Width / 2; ++n) sum[n] = 0;
-    wait_barrier(full_kept, 0);
+    tiles.wait_for_kept();
     pin(sum);  // zero before the first product begins: else all products wait for one another
     begin_products();
-    for (std::int32_t n = 0; n < tiles; ++n) {
-      const int stage = n % stages;
-      const auto parity = static_cast<std::uint32_t>(n / stages % 2);
+    for (std::int32_t n = 0; n < count; ++n) {
       // Draws while the last product of the tile before runs, when scores take no registers.
-      std::uint64_t kept_keys[2][keys / 64];
+      RowKeeps<keys> keeps[2];
       if (p.dropout.active()) {
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-          const auto rule_row = static_cast<std::uint64_t>((task.begin + row + 8 * half) * p.heads + task.head);
-#pragma unroll
-          for (int word = 0; word < keys / 64; ++word) {
-            kept_keys[half][word] =
-                row_keeps<64>(p.dropout, step, rule_row, static_cast<std::uint64_t>(task.begin + n * keys + 64 * word)) >>
-                2 * (lane % 4);
-          }
+          keeps[half].draw(p.dropout, step, p.rule_row(task.begin + row + 8 * half, task.head),
+                           static_cast<std::uint64_t>(task.begin + n * keys));
         }
       }
-      wait_barrier(barrier(stage, full_keys), parity);
+      tiles.wait(n, 0);
       if (n * keys + keys > task.size) {
-        tile(stage, 0).clear_from(task.size - n * keys);
+        tiles.streamed(n, 0).clear_from(task.size - n * keys);
         meet(1 + group, 128);
       }
       begin_products();
-      multiply_transposed(s, queries, own, tile(stage, 0));
+      multiply_transposed(s, queries, own, tiles.streamed(n, 0));
       commit_products();
-      wait_barrier(barrier(stage, full_values), parity);
+      tiles.wait(n, 1);
       begin_products();
-      multiply_transposed(dp, errors, own, tile(stage, 1));
+      multiply_transposed(dp, errors, own, tiles.streamed(n, 1));
       commit_products();
       wait_products<1>();
       pin(s);
-      if (n > 0 && lane == 0) arrive(barrier((n - 1) % stages, empty));
+      if (n > 0 && lane == 0) tiles.release(n - 1);
       const bool masked = n * keys + keys - 1 > first_row + own;
 #pragma unroll
       for (int e = 0; e < keys / 2; ++e) s[e] = exp2_fast(not_positive(s[e] * scale - log2_sum[e % 4 / 2]));
@@ -165,8 +137,7 @@ __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)
       if (p.dropout.active()) {
 #pragma unroll
         for (int e = 0; e < keys / 2; ++e) {
-          const bool kept_key = kept_keys[e % 4 / 2][e / 32] >> (e % 32 / 4 * 8 + e % 2) & 1;
-          dp[e] = kept_key ? dp[e] * p.dropout.scale : 0.0f;
+          dp[e] = keeps[e % 4 / 2].has(e / 4, e % 2) ? dp[e] * p.dropout.scale : 0.0f;
         }
       }
 #pragma unroll
@@ -180,7 +151,7 @@ __global__ void __launch_bounds__(group_queries_shape(Width).threads(), 1)
 #pragma unroll
       for (int k = 0; k < keys / 16; ++k) as_left(left[k], dp + 8 * k);
       begin_products();
-      multiply(sum, left, tile(stage, 0));
+      multiply(sum, left, tiles.streamed(n, 0));
       commit_products();
     }
     wait_products<0>();
@@ -197,53 +168,36 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
     wgmma_keys(const __grid_constant__ BackwardMaps maps, AttentionProblem<bf16> p, RowSums sums, Rows<bf16> dk, Rows<bf16> dv) {
 #if defined(__CUDA_ARCH_FEAT_SM90_ALL)
   constexpr GroupShape shape = group_keys_shape(Width);
-  constexpr int kept = shape.kept(), rows = shape.streamed, stages = shape.stages, groups = shape.groups;
-  using Kept = Panels<Width, kept>;
-  using Tiles = Panels<Width, rows>;
+  constexpr int kept = shape.kept(), rows = shape.streamed;
+  using Tiles = GroupTiles<shape, 2, 1>;
   extern __shared__ unsigned char memory[];
-  __shared__ __align__(8) std::uint64_t barriers[1 + 3 * stages];
-  __shared__ __align__(16) float row_sums[stages][2][rows];
+  __shared__ __align__(8) std::uint64_t barriers[Tiles::barrier_count];
+  __shared__ __align__(16) float row_sums[shape.stages][2][rows];
   follow();
   const TileTask task(p.sequences, p.heads, kept, false);
   const std::int32_t first_key = task.tile * kept;
   if (first_key >= task.size) return;
-  const std::uint32_t base = (shared_address(memory) + 1023) / 1024 * 1024;
-  const Kept keys{base}, values{base + Kept::bytes};
-  const auto tile = [&](int stage, int which) {
-    return Tiles{base + static_cast<std::uint32_t>(2 * Kept::bytes + (2 * stage + which) * Tiles::bytes)};
-  };
-  const std::uint32_t full_kept = shared_address(barriers);
-  const auto barrier = [&](int stage, int which) { return full_kept + static_cast<std::uint32_t>(8 * (1 + 3 * stage + which)); };
-  enum { full_queries, full_errors, empty };
-  if (threadIdx.x == 0) {
-    init_barrier(full_kept, 1);
-    for (int s = 0; s < stages; ++s) {
-      init_barrier(barrier(s, full_queries), 1);
-      init_barrier(barrier(s, full_errors), 1);
-      init_barrier(barrier(s, empty), 4 * groups);
-    }
-    fence_async();
-  }
-  __syncthreads();
+  const Tiles tiles(memory, barriers);
+  const auto keys = tiles.kept(0), values = tiles.kept(1);
   const std::int32_t first_tile = first_key / rows, last_tile = (task.size - 1) / rows;
   const int group = static_cast<int>(threadIdx.x) / 128 - 1, begin = static_cast<int>(task.begin);
 
   if (group < 0) {
     give_registers<24>();
     if (threadIdx.x == 0) {
-      arrive_and_expect(full_kept, 2 * Kept::bytes);
-      keys.copy(maps.k, task.head, begin + first_key, full_kept);
-      values.copy(maps.v, task.head, begin + first_key, full_kept);
+      tiles.expect_kept();
+      tiles.keep(0, maps.k, task.head, begin + first_key);
+      tiles.keep(1, maps.v, task.head, begin + first_key);
       const std::int64_t at = task.head * sums.stride + RowSums::place(task.begin, task.sequence);
       for (std::int32_t n = first_tile; n <= last_tile; ++n) {
-        const int turn = n - first_tile, s = turn % stages;
-        wait_barrier(barrier(s, empty), static_cast<std::uint32_t>(turn / stages % 2) ^ 1);
-        arrive_and_expect(barrier(s, full_queries), Tiles::bytes + 4 * rows);
-        tile(s, 0).copy(maps.q, task.head, begin + n * rows, barrier(s, full_queries));
-        copy_bytes(shared_address(row_sums[s][0]), sums.log2_sum + at + n * rows, 4 * rows, barrier(s, full_queries));
-        arrive_and_expect(barrier(s, full_errors), Tiles::bytes + 4 * rows);
-        tile(s, 1).copy(maps.dy, task.head, begin + n * rows, barrier(s, full_errors));
-        copy_bytes(shared_address(row_sums[s][1]), sums.delta + at + n * rows, 4 * rows, barrier(s, full_errors));
+        const int turn = n - first_tile;
+        const auto fetch = [&](int which, const CUtensorMap& map, const float* of_rows) {
+          tiles.fetch(turn, which, map, task.head, begin + n * rows, 4 * rows);
+          copy_bytes(shared_address(row_sums[turn % shape.stages][which]), of_rows + at + n * rows, 4 * rows,
+                     tiles.is_there(turn, which));
+        };
+        fetch(0, maps.q, sums.log2_sum);
+        fetch(1, maps.dy, sums.delta);
       }
     }
   } else {
@@ -256,39 +210,38 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
     std::uint32_t left[rows / 16][4], slopes[rows / 16][4];
 #pragma unroll
     for (int n = 0; n < Width / 2; ++n) dkey[n] = dvalue[n] = 0;
-    wait_barrier(full_kept, 0);
+    tiles.wait_for_kept();
     pin(dkey);  // zero before the first product begins: else all products wait for one another
     pin(dvalue);
     begin_products();
     for (std::int32_t n = first_tile; n <= last_tile; ++n) {
-      const int turn = n - first_tile, stage = turn % stages;
-      const auto parity = static_cast<std::uint32_t>(turn / stages % 2);
+      const int turn = n - first_tile, stage = turn % shape.stages;
       // Of each lane's rows lane and lane + 32: which of the warp's keys are kept.
       std::uint32_t kept_keys = 0;
       static_assert(rows == 64);
       if (p.dropout.active()) {
         const auto keeps = [&](int r) {
-          return sixteen_keeps<32>(p.dropout, step, static_cast<std::uint64_t>((task.begin + n * rows + r) * p.heads + task.head),
+          return sixteen_keeps<32>(p.dropout, step, p.rule_row(task.begin + n * rows + r, task.head),
                                    static_cast<std::uint64_t>(task.begin + key - lane / 4));
         };
         kept_keys = keeps(lane) | keeps(lane + 32) << 16;
       }
-      wait_barrier(barrier(stage, full_queries), parity);
-      wait_barrier(barrier(stage, full_errors), parity);
+      tiles.wait(turn, 0);
+      tiles.wait(turn, 1);
       if (n * rows + rows > task.size) {
-        tile(stage, 0).clear_from(task.size - n * rows);
-        tile(stage, 1).clear_from(task.size - n * rows);
+        tiles.streamed(turn, 0).clear_from(task.size - n * rows);
+        tiles.streamed(turn, 1).clear_from(task.size - n * rows);
         meet(1 + group, 128);
       }
       begin_products();
-      multiply_transposed(s, keys, own, tile(stage, 0));
+      multiply_transposed(s, keys, own, tiles.streamed(turn, 0));
       commit_products();
       begin_products();
-      multiply_transposed(dp, values, own, tile(stage, 1));
+      multiply_transposed(dp, values, own, tiles.streamed(turn, 1));
       commit_products();
       wait_products<1>();
       pin(s);
-      if (turn > 0 && lane == 0) arrive(barrier((turn - 1) % stages, empty));
+      if (turn > 0 && lane == 0) tiles.release(turn - 1);
       const bool masked = n * rows < first_key + own + 63 || n * rows + rows > task.size;
 #pragma unroll
       for (int m = 0; m < rows / 8; ++m) {
@@ -351,8 +304,8 @@ __global__ void __launch_bounds__(group_keys_shape(Width).threads(), 1)
 #pragma unroll
       for (int k = 0; k < rows / 16; ++k) as_left(slopes[k], dp + 8 * k);
       begin_products();
-      multiply(dvalue, left, tile(stage, 1));
-      multiply(dkey, slopes, tile(stage, 0));
+      multiply(dvalue, left, tiles.streamed(turn, 1));
+      multiply(dkey, slopes, tiles.streamed(turn, 0));
       commit_products();
       if (Width > 64) wait_products<0>();  // the registers hold no further tile
     }
