@@ -63,10 +63,10 @@ void line_gradients(Context<Cuda>& context, const Lines& lines, Index width, con
   bool done = false;
   if constexpr (std::is_same_v<S, bf16>) {
     if (gradient.data != nullptr && suits_lags(context, lines, taps)) {
-      // Groups of whole slabs of 16 sequences, as many as make a few blocks per multiprocessor.
-      const Index most = ceil_div(lines.sequences, 16);
+      // Groups that give every warp as many sequences, as many as make a few blocks per multiprocessor.
+      const Index most = ceil_div(lines.sequences, lag_warps);
       const Index wanted = std::min(most, ceil_div(Index{4} * context.limits().multiprocessors, width));
-      const Index per_group = 16 * ceil_div(most, wanted), groups = ceil_div(lines.sequences, per_group);
+      const Index per_group = lag_warps * ceil_div(most, wanted), groups = ceil_div(lines.sequences, per_group);
       const auto frame = context.frame();
       const Rows<float> lags = context.make<float>(groups * width, lines.longest());
       toeplitz_lags(context, lines, width, groups, per_group, x, d, lags.data);

@@ -1,16 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 #pragma once
 
+#include "coyote/operations/cuda/long_convolution_lags.cuh"
 #include "coyote/operations/cuda/long_convolution_rows.cuh"
 
 /// Gradients of a long convolution on tensor cores for rows as they are, causal sequences of up to 512 rows, in one pass.
 ///
 /// A block takes some channels of a group of slabs of 8 sequences. It turns x and dc = dy * gate, both read backwards, so that
-/// dx = T dc is a causal product as in long_convolution_rows.cuh. Gradients of taps are products, too: with t = 8 u + v and
-/// i = p + v, lags[8 u + v] = sum over sequences and p of dc[p - 8 u] x[p + v] (backwards), a product of A [u, p] and B [p, v],
-/// u < 16 and v < 8 for 128 lags at once. A fragment of A holds words of two neighbours that serve one step of 8 rows later as
-/// another fragment, so a sequence is read once; all lags of a channel are in registers. Flops: 2 L^2/2 per row, as forward.
-/// Bytes: each value once in and out, and the groups' sums, 8 L D a group.
+/// dx = T dc is a causal product as in long_convolution_rows.cuh. Gradients of taps are products, too, of
+/// long_convolution_lags.cuh. Flops: 2 L^2/2 per row, as forward. Bytes: each value once in and out, and the groups' sums, 8 L D
+/// a group.
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 /// What the kernel reads and writes. dx.y, dgate, lags and biases without data are not wanted.
@@ -22,39 +21,6 @@ struct RowGradients {
   float* lags = nullptr;    ///< [groups][longest][width]
   float* biases = nullptr;  ///< [groups][width]
 };
-
-/// Adds lags of one channel over 8 sequences to sums: sums[m][e] of lane 4 r + q is lag 128 m + 8 (r + e / 2 * 8) + 2 q + e % 2.
-template <class Shape>
-__device__ inline void add_row_lags(const RowTile<Shape>& x, const RowTile<Shape>& d, int channel, int lane,
-                                    float (&sums)[(Shape::chunks + 1) / 2][4]) {
-  constexpr int eights = Shape::rows / 8;
-  const int r = lane / 4, q = lane % 4;
-  const unsigned odd_row = r % 2 == 0 ? 0x3210 : 0x5432;  // the word of rows r and r + 1 of two words
-#pragma unroll 1
-  for (int b = 0; b < slab_sequences; ++b) {
-    const unsigned* const left = d.line(channel, b) + q - 4 * r;
-    const unsigned* const right = x.line(channel, b) + q + r / 2;
-    unsigned past[eights] = {};  // words of rows 8 (j - r) + 2 q
-    const auto word = [&](int j) { return j < 0 ? 0u : past[j]; };
-    // Words of rows 8 j + 2 q + r.
-    const auto turned = [&](int j) {
-      const bool last = j == eights - 1;
-      const unsigned low = !last || q + r / 2 < 4 ? right[4 * j] : 0u, high = !last || q + r / 2 < 3 ? right[4 * j + 1] : 0u;
-      return __byte_perm(low, high, odd_row);
-    };
-#pragma unroll
-    for (int j = 0; j < eights; j += 2) {
-#pragma unroll
-      for (int k = j; k < j + 2; ++k) past[k] = k >= 7 || r <= k ? left[4 * k] : 0u;
-      const unsigned b0 = turned(j), b1 = turned(j + 1);
-#pragma unroll
-      for (int m = 0; 16 * m <= j; ++m) {
-        const unsigned a[4] = {word(j - 16 * m), word(j - 16 * m - 8), word(j + 1 - 16 * m), word(j - 7 - 16 * m)};
-        multiply_add(sums[m], a, b0, b1);
-      }
-    }
-  }
-}
 
 /// Fills a tile with dc = dy * gate and writes dgate; sums over a warp's rows are added to sums[warp][channel], where wanted.
 template <class Shape>
@@ -129,15 +95,14 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
     __syncthreads();
     for (int channel = thread / 32; channel < Shape::channels; channel += Shape::warps) {
       if (work.lags != nullptr) {
-        float sums[(Shape::chunks + 1) / 2][4] = {};
-        add_row_lags(x, d, channel, lane, sums);
+        LagSums<Shape::chunks> sums;
+#pragma unroll 1
+        for (int b = 0; b < slab_sequences; ++b) sums.add(d.line(channel, b), x.line(channel, b), lane);  // both stand backwards
+        float* const own = lags + channel * lag_stride;
 #pragma unroll
-        for (int m = 0; m < (Shape::chunks + 1) / 2; ++m) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) {
-            if (Shape::chunks == 1 && e >= 2) break;  // lags from 64 on
-            lags[channel * lag_stride + 128 * m + 8 * (lane / 4 + e / 2 * 8) + 2 * (lane % 4) + e % 2] += sums[m][e];
-          }
+        for (int n = 0; n < Shape::chunks; ++n) {
+          own[sums.first_lag(n, lane)] += sums.lags(n).x;
+          own[sums.first_lag(n, lane) + 1] += sums.lags(n).y;
         }
       }
       if (wants_dx) toeplitz_channel(d, channel, pairs + channel * Shape::filter_words, chunks, lane);

@@ -13,25 +13,6 @@ namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution
 
 inline constexpr int toeplitz_chunk = 64;  ///< rows are cut in chunks: a warp makes 16 sequences x 64 columns at a time
 
-__device__ inline unsigned shared_address(const void* p) { return static_cast<unsigned>(__cvta_generic_to_shared(p)); }
-__device__ inline void load_matrices(unsigned (&to)[4], unsigned address) {
-  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
-               : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
-               : "r"(address)
-               : "memory");
-}
-/// c += a b with a 16 x 16 and b 16 x 8.
-__device__ inline void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-__device__ inline void copy_16_bytes(void* shared, const void* global) {
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared_address(shared)), "l"(global));
-}
-__device__ inline void wait_for_copies() { asm volatile("cp.async.commit_group;\ncp.async.wait_group 0;" ::: "memory"); }
-
 /// words[i] of lane 4 r + q becomes what word q of lane 4 r + i was: a transposition among the four lanes of a row.
 __device__ inline void transpose_quad(unsigned (&words)[4], int q) {
 #pragma unroll
@@ -137,13 +118,14 @@ __global__ void __launch_bounds__(32 * RowWarps * ColumnWarps, 768 / (32 * RowWa
     }
     const bf16* const from = x + lines.begin(s) + channel + t;
     if (t + 8 <= n && reinterpret_cast<std::uintptr_t>(from) % 16 == 0) {
-      copy_16_bytes(to, from);
+      copy_16_bytes(shared_address(to), from, true);
     } else {
       *reinterpret_cast<uint4*>(to) = load_8(from, n - t);
     }
   }
   fill_pairs<Adjoint>(pairs, taps.data + c * taps.channel_pitch, taps.count, padded, thread, threads);
-  wait_for_copies();
+  commit_copies();
+  wait_copies<0>();
   __syncthreads();
 
   const int warp = thread / 32, row_warp = warp % RowWarps, column_warp = warp / RowWarps;

@@ -4,16 +4,13 @@
 #include <cstdint>
 
 #include "coyote/operations/cuda/long_convolution_lines.cuh"
+#include "coyote/operations/cuda/mma_tiles.cuh"
 
 /// bf16 values in words of two and vectors of eight, whatever their place in memory.
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
-/// Two numbers as one register, the first in the lower half.
-__device__ inline unsigned pack(float low, float high) {
-  unsigned result;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
-  return result;
-}
+using cuda::pack;
+
 __device__ inline float low_half(unsigned word) { return __uint_as_float(word << 16); }
 __device__ inline float high_half(unsigned word) { return __uint_as_float(word & 0xFFFF0000u); }
 
