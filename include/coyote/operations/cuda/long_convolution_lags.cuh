@@ -7,8 +7,8 @@
 ///
 /// With t = 8 u + v and i = p + v, lags[8 u + v] = sum over sequences and p of x[p - 8 u] d[p + v], a product of A [u, p] and
 /// B [p, v], u < 16 and v < 8. A register of A holds two neighbours of x and serves every 64 lags as another fragment, so that a
-/// line is read once, and all lags of a channel are in registers. Flops: 2 L^2/2 per row of a channel, as forward. Bytes: x and d
-/// once.
+/// line is read once or twice, and all lags of a channel are in registers. Flops: 2 L^2/2 per row of a channel, as forward.
+/// Bytes: x and d once.
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES::convolution {
 
 /// Lags of `Blocks` blocks of 64 rows, in the accumulators of a warp: lane 4 r + q has lags 64 n + 8 r + 2 q and the next in the
@@ -22,48 +22,65 @@ struct LagSums {
   }
   __device__ static int first_lag(int n, int lane) { return 64 * n + 8 * (lane / 4) + 2 * (lane % 4); }
 
-  /// lags[t] += sum over i of late[i] early[i - t] for one pair of lines, as words of two neighbouring rows.
-  __device__ void add(const unsigned* early, const unsigned* late, int lane) {
+  /// lags[t] += sum over i of late[i] early[i - t] for one pair of lines. early: words of two neighbouring rows; late(j): the
+  /// word of rows 8 j + 2 q + r and the next.
+  template <class Late>
+  __device__ void add(const unsigned* early, int lane, Late&& late) {
     constexpr int eights = 8 * Blocks;
-    const int r = lane / 4, q = lane % 4;
-    const unsigned odd_row = r % 2 == 0 ? 0x3210 : 0x5432;  // the word of rows r and r + 1 of two words
-    const unsigned* const left = early + q - 4 * r;
-    const unsigned* const right = late + q + r / 2;
-    // Words of rows 8 (k - r) + 2 q, and of rows 8 j + 2 q + r.
-    const auto word = [&](int k) { return k < eights && (k >= 7 || r <= k) ? left[4 * k] : 0u; };
-    const auto turned = [&](int j) {
-      const bool last = j == eights - 1;
-      const unsigned low = !last || q + r / 2 < 4 ? right[4 * j] : 0u, high = !last || q + r / 2 < 3 ? right[4 * j + 1] : 0u;
-      return __byte_perm(low, high, odd_row);
+    const int r = lane / 4;
+    // Eights k - r of x as row r of the four matrices of a fragment: k = j, j + 8 (behind the last block: j again), j + 1, j + 9.
+    const auto load_fragment = [&](unsigned(&to)[4], int j) {
+      const int k = j + lane / 16 + (j + 8 < eights ? lane / 8 % 2 * 8 : 0);
+      load_matrices(to, shared_address(early) + static_cast<unsigned>(16 * (j < 8 ? max(k - lane % 8, 0) : k - lane % 8)));
+      if (j < 7 && r > j) to[0] = 0;
+      if (j < 7 && r > j + 1) to[2] = 0;
     };
-    // Fragments of every other block of 64 rows and of the one behind it: each word has one register, whatever its lag. (Below
-    // the diagonal the block behind stands for negative lags, which nobody asks for.)
-    unsigned past[(Blocks + 1) / 2][4][4];
+    // For 512 lags at a time, fragments of every other block of 64 rows and of the one behind it: each word has one register,
+    // whatever its lag. (On the diagonal the block behind stands for negative lags, which nobody asks for.)
 #pragma unroll
-    for (int block = 0; block < Blocks; ++block) {
+    for (int nearest = 0; nearest < Blocks; nearest += 8) {
+      unsigned past[(Blocks + 1) / 2][4][4];
 #pragma unroll
-      for (int i = 0; i < 4; ++i) {
-        const int j = 8 * block + 2 * i;
-        if (block % 2 == 0) {
-          unsigned(&to)[4] = past[block / 2][i];
-          to[0] = word(j), to[1] = word(j + 8), to[2] = word(j + 1), to[3] = word(j + 9);
+      for (int block = nearest; block < Blocks; ++block) {
+        const int newest = block - nearest;
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          if (newest % 2 == 0) load_fragment(past[newest / 2][i], 8 * newest + 2 * i);
+          const unsigned b0 = late(8 * block + 2 * i), b1 = late(8 * block + 2 * i + 1);
+#pragma unroll
+          for (int k = 0; 2 * k <= newest; ++k) {
+            if (newest - 2 * k < 8) multiply_add(at[block - 2 * k], past[k][i], b0, b1);
+          }
         }
-        const unsigned b0 = turned(j), b1 = turned(j + 1);
-#pragma unroll
-        for (int k = 0; 2 * k <= block; ++k) multiply_add(at[block - 2 * k], past[k][i], b0, b1);
       }
     }
   }
 };
 
-inline constexpr int lag_warps = 8;
-inline constexpr int lag_stages = 3;         ///< lines that a warp has in shared memory
+/// Words of rows 8 j + 2 q + r and the next of a line of so many eights of rows, for LagSums.
+template <int Eights>
+struct TurnedLine {
+  const unsigned* from;  // the lane's first word, rows rounded down to even
+  int ahead;             // words from the line's to it
+  bool odd;
+
+  __device__ TurnedLine(const unsigned* line, int lane)
+      : from(line + lane % 4 + lane / 8), ahead(lane % 4 + lane / 8), odd(lane / 4 % 2 != 0) {}
+  __device__ unsigned operator()(int j) const {
+    const auto word = [&](int n) { return j < Eights - 1 || ahead + n < 4 ? from[4 * j + n] : 0u; };
+    return __byte_perm(word(0), word(1), odd ? 0x5432 : 0x3210);
+  }
+};
+
+inline constexpr int lag_warps = 4;
+inline constexpr int lag_stages = 3;         ///< pairs of lines that a warp has in shared memory
 inline constexpr Index longest_lags = 1024;  ///< whose sums and words are in registers
 
-/// A block takes one channel of a group of sequences, a warp one of them after the other, read ahead into a ring of its own.
-/// Rows: as many as the lines have, a power of two from 128 on. lags [groups][width][longest].
+/// A block takes one channel of a group of sequences, a warp one of them after the other, read ahead into a ring of its own. Of d
+/// it makes a copy that begins with the second row, so that odd rows need no two words. Rows: as many as the lines have, a power
+/// of two from 128 on. lags [groups][width][longest].
 template <int Rows>
-__global__ void __launch_bounds__(32 * lag_warps, Rows > 512 ? 1 : 2)
+__global__ void __launch_bounds__(32 * lag_warps, Rows > 512 ? 3 : 4)
     lags_kernel(Lines lines, int width, int per_group, const bf16* x, const bf16* d, float* lags) {
   constexpr int vectors = Rows / 8, line = 2 * vectors;
   extern __shared__ uint4 toeplitz_memory[];
@@ -72,20 +89,26 @@ __global__ void __launch_bounds__(32 * lag_warps, Rows > 512 ? 1 : 2)
   const std::int64_t channel = c * lines.channel_pitch;
   const int end = min(lines.sequences, (group + 1) * per_group);
   uint4* const ring = toeplitz_memory + warp * lag_stages * line;
+  // Half a line of banks away from the ring's, which are read in the same access.
+  uint4* const shifted = toeplitz_memory + lag_warps * lag_stages * line + warp * vectors + 4;
+  const bool aligned = (reinterpret_cast<std::uintptr_t>(x) | reinterpret_cast<std::uintptr_t>(d)) % 16 == 0;
   const auto load = [&](int s, int stage) {
-    const int n = s < end ? lines.size(s) : 0;
-    const std::int64_t begin = s < end ? lines.begin(s) + channel : 0;
+    if (s < end) {
+      const int n = lines.size(s);
+      const std::int64_t begin = lines.begin(s) + channel;
+      uint4* const to = ring + stage * line;
+      if (n == Rows && aligned && begin % 8 == 0) {
+        const bf16 *const x_from = x + begin + 8 * lane, *const d_from = d + begin + 8 * lane;
 #pragma unroll
-    for (int v = lane; v < line; v += 32) {
-      uint4* const to = ring + stage * line + v;
-      const int t = v % vectors * 8;
-      const bf16* const from = (v < vectors ? x : d) + begin + t;
-      if (t >= n) {
-        *to = make_uint4(0, 0, 0, 0);
-      } else if (t + 8 <= n && reinterpret_cast<std::uintptr_t>(from) % 16 == 0) {
-        copy_16_bytes(shared_address(to), from, true);
+        for (int v = 0; v < vectors; v += 32) {
+          if (vectors < 32 && lane >= vectors) break;
+          copy_16_bytes(shared_address(to + v + lane), x_from + 8 * v, true);
+          copy_16_bytes(shared_address(to + vectors + v + lane), d_from + 8 * v, true);
+        }
       } else {
-        *to = load_8(from, n - t);
+#pragma unroll 1
+        for (int v = lane; v < line; v += 32)
+          to[v] = load_8((v < vectors ? x : d) + begin + v % vectors * 8, n - v % vectors * 8);
       }
     }
     commit_copies();
@@ -98,8 +121,20 @@ __global__ void __launch_bounds__(32 * lag_warps, Rows > 512 ? 1 : 2)
     load(s + (lag_stages - 1) * lag_warps, (stage + lag_stages - 1) % lag_stages);
     wait_copies<lag_stages - 1>();
     __syncwarp();
-    const unsigned* const words = reinterpret_cast<const unsigned*>(ring + stage * line);
-    sums.add(words, words + 4 * vectors, lane);
+    const uint4* const early = ring + stage * line;
+    const uint4* const late = early + vectors;
+#pragma unroll
+    for (int v = lane; v < vectors; v += 32) {
+      const uint4 own = late[v];
+      const unsigned next = v + 1 < vectors ? late[v + 1].x : 0u;
+      shifted[v] = {__byte_perm(own.x, own.y, 0x5432), __byte_perm(own.y, own.z, 0x5432), __byte_perm(own.z, own.w, 0x5432),
+                    __byte_perm(own.w, next, 0x5432)};
+    }
+    __syncwarp();
+    const int ahead = lane % 4 + lane / 8;
+    const unsigned* const from = reinterpret_cast<const unsigned*>(lane / 4 % 2 == 0 ? late : shifted) + ahead;
+    sums.add(reinterpret_cast<const unsigned*>(early), lane,
+             [&](int j) { return j < vectors - 1 || ahead < 4 ? from[4 * j] : 0u; });
     __syncwarp();
     stage = (stage + 1) % lag_stages;
   }
@@ -120,7 +155,7 @@ __global__ void __launch_bounds__(32 * lag_warps, Rows > 512 ? 1 : 2)
 
 template <int Rows>
 constexpr int lags_shared_memory() {
-  return lag_warps * lag_stages * 2 * Rows * static_cast<int>(sizeof(bf16));
+  return lag_warps * (2 * lag_stages + 1) * Rows * static_cast<int>(sizeof(bf16)) + 64;
 }
 /// Does a batch's gradient of taps run here?
 inline bool suits_lags(const Context<Cuda>& context, const Lines& lines, const LineTaps& taps) {

@@ -97,7 +97,9 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
       if (work.lags != nullptr) {
         LagSums<Shape::chunks> sums;
 #pragma unroll 1
-        for (int b = 0; b < slab_sequences; ++b) sums.add(d.line(channel, b), x.line(channel, b), lane);  // both stand backwards
+        for (int b = 0; b < slab_sequences; ++b) {  // both stand backwards
+          sums.add(d.line(channel, b), lane, TurnedLine<Shape::rows / 8>(x.line(channel, b), lane));
+        }
         float* const own = lags + channel * lag_stride;
 #pragma unroll
         for (int n = 0; n < Shape::chunks; ++n) {
