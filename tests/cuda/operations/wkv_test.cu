@@ -108,7 +108,7 @@ TEST_CASE_TEMPLATE("Wkv and its gradients", S, float, bf16) {
       check<S>(context, {sizes, width, layout, -3, 3, true}, ++seed, tolerance);
     }
   }
-  // Few channels: a cluster of blocks for a sequence.
+  // Few channels: a team of blocks for a sequence.
   check<S>(context, {{4096}, 64}, 1001, tolerance);
   check<S>(context, {{5000, 5000}, 34}, 1002, tolerance);
   check<S>(context, {{3000, 17, 1, 2999}, 96, {0, 32}}, 1003, tolerance);
@@ -126,8 +126,8 @@ TEST_CASE_TEMPLATE("Wkv at small shapes", S, float, bf16) {
   }
 }
 
-// By itself: racecheck takes the memory that blocks of a cluster share for raced upon.
-TEST_CASE_TEMPLATE("Wkv of small clusters", S, float, bf16) {
+// By itself: racecheck does not follow barriers of which some threads only say that they have come.
+TEST_CASE_TEMPLATE("Wkv of small teams", S, float, bf16) {
   Context context;
   context.poison(true);
   check<S>(context, {{1500}, 64}, 1, coyote_test::tolerance<S>);
@@ -143,7 +143,7 @@ TEST_CASE_TEMPLATE("Wkv of extreme keys and decays", S, float, bf16) {
   check<S>(context, {{700}, 66, {}, -30, 1}, 4, sizeof(S) == 4 ? 3e-5 : 1e-2);  // never forgets
 }
 
-// Slices whose keys are near one another and slices whose are not, states far above and far below them, in blocks and clusters.
+// Slices whose keys are near one another and slices whose are not, states far above and far below them, in blocks and teams.
 TEST_CASE_TEMPLATE("Wkv of keys that jump", S, float, bf16) {
   Context context;
   context.poison(true);

@@ -3,7 +3,7 @@
 
 #include "coyote/operations/cuda/column_sums.cuh"
 #include "coyote/operations/cuda/wkv_backward.cuh"
-#include "coyote/operations/cuda/wkv_forward.cuh"
+#include "coyote/operations/cuda/wkv_team.cuh"
 
 namespace coyote::inline v0 {
 namespace cuda::inline COYOTE_CUDA_ARCHITECTURES {
@@ -37,35 +37,36 @@ template <class S>
 void wkv(Context<Cuda>& context, const Batch& batch, Rows<const float> decay, Rows<const float> bonus, Rows<const S> k,
          Rows<const S> v, Rows<S> y, Rows<float> checkpoints) {
   if (y.empty()) return;
-  constexpr int rows = 16, channels = 4 / static_cast<int>(sizeof(S)), slice = rows * channels;
-  const auto launch = [&](auto n, auto bytes, auto clustered, const cuda::WkvBlock& block) {
-    using Tile = cuda::WkvTile<n(), clustered() ? slice : rows>;
-    const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, checkpoints};
-    cuda::launch_clusters(
-        context, block.cluster, static_cast<unsigned>(batch.sequences * ceil_div(y.width, 32 * n()) * block.cluster),
-        32 * block.warps,
-        block.warps * cuda::WkvStages<Tile, S, bytes()>::warp_bytes + cuda::WkvExchange<n(), clustered()>::bytes(block),
-        cuda::wkv_kernel<Tile, bytes(), clustered(), S>, problem, block, y);
-  };
-  // Clusters have one channel a thread, so that there are twice as many blocks, and slices of the same bytes, so that in bf16
-  // there are half as many exchanges.
-  const auto with_channels = [&](auto n, auto bytes) {
-    const cuda::WkvBlock cluster = cuda::wkv_cluster(context, batch, ceil_div(y.width, 32), slice, sizeof(S) == 2);
-    if (cluster.cluster > 1) {
-      constexpr int piece = bytes() == 16 ? 16 : static_cast<int>(sizeof(S));
-      launch(std::integral_constant<int, 1>{}, std::integral_constant<int, piece>{}, std::true_type{}, cluster);
+  constexpr int rows = 16, channels = 4 / static_cast<int>(sizeof(S));
+  const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, checkpoints};
+  const auto start = [&](auto n, auto bytes) {
+    using Tile = cuda::WkvTile<n(), rows>;
+    const Index units = batch.sequences * ceil_div(y.width, 32 * n());
+    using TeamStages = cuda::WkvStages<Tile, S, bytes(), cuda::wkv_team_stages>;
+    const cuda::WkvBlock team = cuda::wkv_team_block(context.limits(), units, batch.length, rows, TeamStages::warp_bytes,
+                                                     sizeof(cuda::SharedWkvSums<n()>));
+    if (team.team > 1) {
+      const auto frame = context.frame();
+      cuda::launch_teams(context, team.team, static_cast<unsigned>(units * team.team), 32 * (team.warps + n()),
+                         team.warps * TeamStages::warp_bytes + cuda::WkvPipe<n()>::bytes(team.warps),
+                         cuda::wkv_team_kernel<Tile, bytes(), S>, problem, team,
+                         cuda::make_letters(context, units, team, 32 * n()), y);
     } else {
-      launch(n, bytes, std::false_type{}, cuda::wkv_block(context, batch, ceil_div(y.width, 32 * n()), rows));
+      const cuda::WkvBlock block = cuda::wkv_block(context, batch, ceil_div(y.width, 32 * n()), rows);
+      cuda::launch_teams(context, 1, static_cast<unsigned>(units), 32 * block.warps,
+                         block.warps * cuda::WkvStages<Tile, S, bytes(), cuda::wkv_stages>::warp_bytes +
+                             cuda::WkvExchange<n(), false>::bytes(block.warps),
+                         cuda::wkv_kernel<Tile, bytes(), S>, problem, block, y);
     }
   };
   cuda::with_packs<S>(
       y.width,
       [&](auto all) {
         if constexpr (all() > 1) {
-          with_channels(std::integral_constant<int, channels>{}, std::integral_constant<int, 16>{});
+          start(std::integral_constant<int, channels>{}, std::integral_constant<int, 16>{});
         } else {
           cuda::with_packs_of<S, 4>(
-              y.width, [&](auto n) { with_channels(n, std::integral_constant<int, n() * sizeof(S)>{}); }, k, v, y);
+              y.width, [&](auto n) { start(n, std::integral_constant<int, n() * sizeof(S)>{}); }, k, v, y);
         }
       },
       k, v, y);
@@ -80,18 +81,18 @@ void wkv_backward(Context<Cuda>& context, const Batch& batch, Rows<const float> 
   const auto frame = context.frame();
   const Rows<float> states(const_cast<float*>(checkpoints.data), checkpoints.rows, checkpoints.width, checkpoints.stride);
   const Index width = dy.width, groups = ceil_div(width, 32);
-  const cuda::WkvBlock block = cuda::wkv_backward_block(context, batch, groups);
+  const cuda::WkvBlock block = cuda::wkv_backward_block(context.limits(), batch.sequences * groups, batch.length);
   const cuda::PartialSums partial = ddecay.rows > 0 || dbonus.rows > 0
-                                        ? context.make_partial_sums(batch.sequences * block.cluster, 2 * width)
+                                        ? context.make_partial_sums(batch.sequences * block.team, 2 * width)
                                         : cuda::PartialSums{};
   const cuda::WkvProblem<S> problem{cuda::sequences_of(batch), decay, bonus, k, v, states};
-  const auto start = [&](auto clustered) {
-    cuda::launch_clusters(context, block.cluster, static_cast<unsigned>(batch.sequences * groups * block.cluster),
-                          32 * block.warps, cuda::WkvExchange<1, clustered()>::bytes(block),
-                          cuda::wkv_backward_kernel<1, clustered(), S>, problem, block,
-                          cuda::WkvGradients<S>{dy, dk, dv, partial.rows});
+  const auto start = [&](auto teamed) {
+    cuda::launch_teams(context, block.team, static_cast<unsigned>(batch.sequences * groups * block.team), 32 * block.warps,
+                       cuda::WkvExchange<1, teamed()>::bytes(block.warps), cuda::wkv_backward_kernel<teamed(), S>, problem, block,
+                       cuda::make_letters(context, batch.sequences * groups, block, 32),
+                       cuda::WkvGradients<S>{dy, dk, dv, partial.rows});
   };
-  block.cluster > 1 ? start(std::true_type{}) : start(std::false_type{});
+  block.team > 1 ? start(std::true_type{}) : start(std::false_type{});
   if (ddecay.rows > 0) {
     cuda::add_column_sums(context, partial, ddecay, dbonus);
   } else if (dbonus.rows > 0) {

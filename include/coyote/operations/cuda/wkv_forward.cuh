@@ -111,13 +111,17 @@ struct WkvSlice {
   }
 };
 
-template <class Tile, int Piece, bool Clustered, class S>
+/// Rows of one step are worked on while those of the next are on their way; in a team those of one more.
+inline constexpr int wkv_stages = 2, wkv_team_stages = 3;
+
+/// By one block a sequence.
+template <class Tile, int Piece, class S>
 __global__ void __launch_bounds__(32 * most_wkv_warps, 1) wkv_kernel(WkvProblem<S> problem, WkvBlock block, Rows<S> y) {
   constexpr int N = Tile::N, R = Tile::rows;
-  using Stages = WkvStages<Tile, S, Piece>;
+  using Stages = WkvStages<Tile, S, Piece, wkv_stages>;
   extern __shared__ uint4 wkv_memory[];
   auto* memory = reinterpret_cast<unsigned char*>(wkv_memory);
-  auto& shared = *reinterpret_cast<WkvExchange<N, Clustered>*>(memory + block.warps * Stages::warp_bytes);
+  auto& shared = *reinterpret_cast<WkvExchange<N, false>*>(memory + block.warps * Stages::warp_bytes);
   follow();
   const WkvPlace<Tile, S> at(problem, block, y.width);
   const Stages stages(memory, at.block_column, y.width);
@@ -128,7 +132,7 @@ __global__ void __launch_bounds__(32 * most_wkv_warps, 1) wkv_kernel(WkvProblem<
     decay[i] = problem.decay(0, at.column + i);
     bonus[i] = problem.bonus(0, at.column + i);
   }
-  shared.begin(block.cluster);  // meanwhile they arrive
+  shared.begin(nullptr, at.unit, block, at.rank);  // meanwhile they arrive
 #pragma unroll
   for (int i = 0; i < N; ++i) {
     decay[i] = wkv_decay(decay[i]);
@@ -145,17 +149,17 @@ __global__ void __launch_bounds__(32 * most_wkv_warps, 1) wkv_kernel(WkvProblem<
     const std::int32_t first = at.first(block, step);
     WkvSlice<R> slice[N];
     WkvSums sums[N], before[N];
-    stages.wait();
+    stages.template wait<wkv_stages - 1>();
 #pragma unroll
     for (int i = 0; i < N; ++i) {
       slice[i].sum(
-          decay[i], bonus[i], [&](int j) { return stages.element(step % wkv_stages, 0, j, i); },
-          [&](int j) { return stages.element(step % wkv_stages, 1, j, i); });
+          decay[i], bonus[i], [&](int j) { return stages.get(step % wkv_stages, 0, j).at(i); },
+          [&](int j) { return stages.get(step % wkv_stages, 1, j).at(i); });
       sums[i] = slice[i].sums;
     }
     __syncwarp();
     copy(step + wkv_stages);
-    exchange_sums<R, Clustered, false>(shared, step, block, at.rank, decay, sums, before);
+    exchange_sums<R, most_wkv_warps, false, false>(shared, nullptr, step, block, at.rank, decay, sums, before);
     if (!at.inside || first >= at.size) continue;
     if (problem.checkpoints.rows > 0 && first % wkv_checkpoint_rows == 0) {
       float* to = problem.checkpoints.row(problem.checkpoint(at.sequence, first)) + at.column;
@@ -189,16 +193,6 @@ __global__ void __launch_bounds__(32 * most_wkv_warps, 1) wkv_kernel(WkvProblem<
 inline WkvBlock wkv_block(const Context<Cuda>& context, const Batch& batch, Index groups, int rows) {
   const bool few = batch.sequences * groups <= Index{2} * context.limits().multiprocessors;
   return {static_cast<int>(std::clamp<Index>(batch.length / (2 * rows), 1, few ? most_wkv_warps : most_wkv_warps / 2)), 1};
-}
-/// Where that leaves half of the multiprocessors without a block: as many blocks a sequence as find room at once, two of 8 warps
-/// on a multiprocessor, or, wide, half as many of 16. One of them if nothing is to be gained.
-inline WkvBlock wkv_cluster(const Context<Cuda>& context, const Batch& batch, Index groups, int rows, bool wide) {
-  constexpr int warps = most_wkv_warps / 2;
-  const Index blocks = batch.sequences * groups, room = Index{2} * context.limits().multiprocessors;
-  if (!follows(context.limits()) || 2 * blocks > room) return {warps, 1};
-  const auto cluster =
-      static_cast<int>(std::clamp<Index>(batch.length / (2 * warps * rows), 1, std::min<Index>(most_wkv_cluster, room / blocks)));
-  return wide && cluster > 2 && cluster % 2 == 0 ? WkvBlock{2 * warps, cluster / 2} : WkvBlock{warps, cluster};
 }
 
 }  // namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES

@@ -7,18 +7,17 @@
 
 namespace coyote::inline v0::cuda::inline COYOTE_CUDA_ARCHITECTURES {
 
-// A sequence's rows are cut into slices, one or two for each warp of a block; the slices that a block has at a time are a chunk.
-// A thread owns N neighbouring channels of its slice. In every step a block
+// A sequence's rows are cut into slices, one for each warp of a block; the slices that a block has at a time are a chunk. A
+// thread owns N neighbouring channels of its slice. In every step
 //
-//   1. sums up each slice by itself (numerator, denominator, exponent),
-//   2. joins, for each warp, what stands before its slice: the sums that the step begins with and those of earlier slices,
-//   3. finishes the slices' rows, all at the same time.
+//   1. each slice is summed up by itself (numerator, denominator, exponent),
+//   2. what stands before each slice is joined: the sums that the step begins with and those of earlier slices,
+//   3. the slices' rows are finished, all at the same time.
 //
-// So every row is read once, and those of the next step are on their way while this one's are worked on. Where there are few
-// channels and sequences, a cluster of blocks shares a sequence's chunks and sends each other the sums through distributed shared
-// memory (Hopper). The order of all sums is fixed.
+// So every row is read from memory once. Where there are few channels and sequences, a team of blocks shares a sequence's chunks
+// and tells each other the sums by letters. The order of all sums is fixed.
 
-inline constexpr int most_wkv_warps = 16, most_wkv_cluster = 8;
+inline constexpr int most_wkv_warps = 16, most_wkv_team = 16;
 /// Forward leaves the sums before every so many rows of a sequence as a checkpoint; backward works on chunks of that many.
 inline constexpr int wkv_checkpoint_rows = 64;
 
@@ -50,6 +49,36 @@ struct WkvSums {
 
   /// `highest`, of sums without terms at whatever exponent they stand the lowest.
   __device__ float exponent() const { return first == 0 && second == 0 ? wkv_empty : highest; }
+};
+
+/// Sums of the channels that a warp has, in shared memory.
+template <int N>
+struct SharedWkvSums {
+  static constexpr int channels = 32 * N;
+  float2 pairs[channels];  // first, second
+  float exponents[channels];
+
+  /// first and second, read where this stands: a load that the compiler moves into the branch of its use waits there.
+  __device__ float2 pair(int at) const {
+    float2 result;
+    asm volatile("ld.shared.v2.f32 {%0, %1}, [%2];"
+                 : "=f"(result.x), "=f"(result.y)
+                 : "r"(static_cast<unsigned>(__cvta_generic_to_shared(pairs + at)))
+                 : "memory");
+    return result;
+  }
+  __device__ WkvSums get(int at) const { return {pairs[at].x, pairs[at].y, exponents[at]}; }
+  __device__ void put(int at, const WkvSums& sums) {
+    pairs[at] = {sums.first, sums.second};
+    exponents[at] = sums.highest;
+  }
+  /// Those of a lane's channels.
+  __device__ void put(const WkvSums (&sums)[N]) {
+#pragma unroll
+    for (int i = 0; i < N; ++i) put(place(i), sums[i]);
+  }
+  /// Where a lane's channel i stands: neighbouring lanes are neighbours.
+  __device__ static int place(int i) { return 32 * i + static_cast<int>(threadIdx.x) % 32; }
 };
 
 /// What two exponents' powers come to next to the larger of both: one of them is 1.
@@ -101,7 +130,7 @@ struct WkvTile {
 };
 
 struct WkvBlock {
-  int warps, cluster;  // of a block, of blocks
+  int warps, team;  // that work on rows, of a block; blocks that share a sequence
 };
 
 /// How much exponents fall in a row. Finite, so that no rows times it are none: what is beyond leaves nothing anyway.
@@ -127,7 +156,7 @@ struct WkvProblem {
 /// Which sequence, channels and rows a thread works on.
 template <class Tile, class S>
 struct WkvPlace {
-  std::int32_t sequence, size;
+  std::int32_t unit, sequence, size;  // which team
   std::int64_t begin;
   int rank, warp, steps;
   Index block_column, column;  // the block's first, the thread's first
@@ -136,8 +165,8 @@ struct WkvPlace {
   __device__ WkvPlace(const WkvProblem<S>& problem, WkvBlock block, Index width) {
     constexpr int channels = 32 * Tile::N;
     const auto groups = static_cast<std::int32_t>((width + channels - 1) / channels);
-    const auto unit = static_cast<std::int32_t>(blockIdx.x) / block.cluster;
-    rank = static_cast<int>(blockIdx.x) % block.cluster;
+    unit = static_cast<std::int32_t>(blockIdx.x) / block.team;
+    rank = static_cast<int>(blockIdx.x) % block.team;
     sequence = unit / groups;
     begin = problem.sequences.begin(sequence);
     size = problem.sequences.size(sequence);
@@ -145,13 +174,11 @@ struct WkvPlace {
     block_column = Index{unit % groups} * channels;
     column = block_column + static_cast<int>(threadIdx.x) % 32 * Tile::N;
     inside = column < width;
-    const int rows = block.cluster * block.warps * Tile::rows;
+    const int rows = block.team * block.warps * Tile::rows;
     steps = (size + rows - 1) / rows;
   }
   /// The first row of the block's chunk and of the warp's slice, counted in the sequence.
-  __device__ std::int32_t chunk(WkvBlock block, int step) const {
-    return (step * block.cluster + rank) * block.warps * Tile::rows;
-  }
+  __device__ std::int32_t chunk(WkvBlock block, int step) const { return (step * block.team + rank) * block.warps * Tile::rows; }
   __device__ std::int32_t first(WkvBlock block, int step) const { return chunk(block, step) + warp * Tile::rows; }
 };
 
