@@ -42,6 +42,16 @@ struct RowTile {
   __device__ unsigned* line(int channel, int sequence) const { return words + place(channel, sequence); }
 };
 
+/// 16 bytes that are read once: the first-level cache, of which shared memory has left little, keeps its lines for taps and
+/// gates.
+__device__ inline uint4 load_once(const bf16* from) {
+  uint4 words;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+               : "l"(from));
+  return words;
+}
+
 /// What a thread moves between rows and a tile: 8 channels of pairs of neighbouring rows of one sequence. Reversed: the sequence
 /// is read backwards, so that an adjoint is causal. Without a sequence it has no rows.
 template <class Shape, bool Reversed>
@@ -83,13 +93,14 @@ struct RowMover {
     return result;
   }
   /// The two rows of a turn; rows that are not there are 0.
+  template <bool Once = false>
   __device__ void load(const Walk<const bf16>& from, int turn, uint4 (&rows)[2]) const {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       rows[r] = make_uint4(0, 0, 0, 0);
       if (row(turn, r) >= n) continue;
       const bf16* const at = from.at(turn, r);
-      rows[r] = from.whole ? *reinterpret_cast<const uint4*>(at) : load_8(at, valid);
+      rows[r] = !from.whole ? load_8(at, valid) : Once ? load_once(at) : *reinterpret_cast<const uint4*>(at);
     }
   }
   __device__ void put(const RowTile<Shape>& tile, int turn, const uint4 (&rows)[2]) const {
@@ -154,7 +165,7 @@ struct RowMover {
     for (int turn = 0; turn < turns; turn += batch) {
       uint4 rows[batch][2];
 #pragma unroll
-      for (int k = 0; k < batch; ++k) load(in, turn + k, rows[k]);
+      for (int k = 0; k < batch; ++k) load<true>(in, turn + k, rows[k]);
 #pragma unroll
       for (int k = 0; k < batch; ++k) put(tile, turn + k, rows[k]);
     }
@@ -212,16 +223,15 @@ __device__ inline unsigned transpose_matrix(unsigned words) {
   return result;
 }
 
-/// One channel of 8 sequences: y = T x in place, plus the bias where there is one, from the last rows to the first, two chunks of
+/// One channel of 8 sequences: y = T x in place, plus the bias, from the last rows to the first, two chunks of
 /// 64 rows at a time if there are: what is read of x and of the filter serves both. pairs as in fill_pairs; of `chunks` chunks.
 template <class Shape>
 __device__ inline void toeplitz_channel(const RowTile<Shape>& tile, int channel, const unsigned* pairs, int chunks, int lane,
-                                        const float* bias) {
+                                        float bias) {
   constexpr int halves = Shape::chunks == 1 ? 1 : 2, chunk_words = toeplitz_chunk / 2;
   const unsigned* const own = pairs + 16 + lane / 4 - 2 * (lane % 4);
   const unsigned base = shared_address(tile.line(channel, lane % 8)) + static_cast<unsigned>(lane / 8 * 16);
   unsigned* const results = tile.line(channel, lane / 4) + lane % 4;
-  const float added = bias != nullptr ? *bias : 0.0f;
   float sums[halves][4][4];
   unsigned inputs[2][4];
   const auto load_inputs = [&](int chunk) {
@@ -283,16 +293,6 @@ __device__ inline void toeplitz_channel(const RowTile<Shape>& tile, int channel,
         step(distance + 2, r, p, q);
       }
     }
-    if (bias != nullptr) {
-#pragma unroll
-      for (int half = 0; half < halves; ++half) {
-#pragma unroll
-        for (int i = 0; i < 4; ++i) {
-#pragma unroll
-          for (int e = 0; e < 4; ++e) sums[half][i][e] += added;
-        }
-      }
-    }
     __syncwarp();
 #pragma unroll
     for (int half = 0; half < halves; ++half) {
@@ -301,7 +301,7 @@ __device__ inline void toeplitz_channel(const RowTile<Shape>& tile, int channel,
 #pragma unroll
         for (int upper = 0; upper < 2; ++upper) {
           results[(last - halves + 1 + half) * chunk_words + i * 8 + upper * 4] =
-              transpose_matrix(pack(sums[half][i][2 * upper], sums[half][i][2 * upper + 1]));
+              transpose_matrix(pack(sums[half][i][2 * upper] + bias, sums[half][i][2 * upper + 1] + bias));
         }
       }
     }
@@ -333,11 +333,10 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
   __syncthreads();
   ask_for_slab<Shape>(sequences, s0, own_channels, channel_tiles, epilogue.beside(), thread);
   // A bias of one row joins the sums; the epilogue is left with one of many rows.
-  const bool joins = epilogue.bias.rows == 1;
-  const float* const bias = joins ? epilogue.bias.data + c0 : nullptr;
-  if (joins) epilogue.bias = {};
+  const Rows<const float> bias = epilogue.bias.rows == 1 ? epilogue.bias : Rows<const float>();
+  if (bias.rows > 0) epilogue.bias = {};
   for (int channel = thread / 32; channel < Shape::channels; channel += Shape::warps) {
-    const float* const own_bias = joins && c0 + channel < x.width ? bias + channel : nullptr;
+    const float own_bias = bias.rows > 0 && c0 + channel < bias.width ? bias(0, c0 + channel) : 0.0f;
     toeplitz_channel(tile, channel, pairs + channel * Shape::filter_words, chunks, thread % 32, own_bias);
   }
   mover.begin(epilogue, others);
