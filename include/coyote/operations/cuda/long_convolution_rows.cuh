@@ -331,7 +331,9 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
   const int chunks = chunks_of_slab(sequences, s0);
   typename RowMover<Shape, false>::Beside others;
   __syncthreads();
-  ask_for_slab<Shape>(sequences, s0, own_channels, channel_tiles, epilogue.beside(), thread);
+  if constexpr (Shape::chunks > 1) {  // products of one chunk are done too soon to gain by it
+    ask_for_slab<Shape>(sequences, s0, own_channels, channel_tiles, epilogue.beside(), thread);
+  }
   // A bias of one row joins the sums; the epilogue is left with one of many rows.
   const Rows<const float> bias = epilogue.bias.rows == 1 ? epilogue.bias : Rows<const float>();
   if (bias.rows > 0) epilogue.bias = {};
