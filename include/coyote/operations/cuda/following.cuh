@@ -25,6 +25,18 @@ __device__ inline void follow() {
   let_next_start();
   wait_for_previous();
 }
+/// Has `count` values from `at` on, a row's piece, brought to the second-level cache, whole or, where they are no vectors of 16
+/// bytes, not at all. One thread asks for all of them and no register waits. Unlike a load it may stand before
+/// `wait_for_previous`: all stores meet in that cache, so what the kernel before still writes is what later loads find there. A
+/// kernel that asks for its first rows so has them come from memory while the one before ends.
+template <class T>
+__device__ inline void ask_for_row(const T* at, Index count) {
+#if __CUDA_ARCH__ >= 900
+  const auto bytes = static_cast<unsigned>(count * Index{sizeof(T)});
+  if (reinterpret_cast<std::uintptr_t>(at) % 16 != 0 || bytes % 16 != 0) return;
+  asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(at), "r"(bytes));
+#endif
+}
 /// Does `follow` wait on this device, and do blocks of a cluster exchange? Where this unit's kernels were compiled for it, 9.0 or
 /// later; else kernels start in order.
 inline bool follows(const DeviceLimits& limits) {

@@ -42,6 +42,16 @@ struct RowTile {
   __device__ unsigned* line(int channel, int sequence) const { return words + place(channel, sequence); }
 };
 
+/// 16 bytes that are read once: the first-level cache, of which shared memory has left little, keeps its lines for taps and
+/// gates.
+__device__ inline uint4 load_once(const bf16* from) {
+  uint4 words;
+  asm volatile("ld.global.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(words.x), "=r"(words.y), "=r"(words.z), "=r"(words.w)
+               : "l"(from));
+  return words;
+}
+
 /// What a thread moves between rows and a tile: 8 channels of pairs of neighbouring rows of one sequence. Reversed: the sequence
 /// is read backwards, so that an adjoint is causal. Without a sequence it has no rows.
 template <class Shape, bool Reversed>
@@ -83,13 +93,14 @@ struct RowMover {
     return result;
   }
   /// The two rows of a turn; rows that are not there are 0.
+  template <bool Once = false>
   __device__ void load(const Walk<const bf16>& from, int turn, uint4 (&rows)[2]) const {
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
       rows[r] = make_uint4(0, 0, 0, 0);
       if (row(turn, r) >= n) continue;
       const bf16* const at = from.at(turn, r);
-      rows[r] = from.whole ? *reinterpret_cast<const uint4*>(at) : load_8(at, valid);
+      rows[r] = !from.whole ? load_8(at, valid) : Once ? load_once(at) : *reinterpret_cast<const uint4*>(at);
     }
   }
   __device__ void put(const RowTile<Shape>& tile, int turn, const uint4 (&rows)[2]) const {
@@ -98,30 +109,14 @@ struct RowMover {
 #pragma unroll
     for (int i = 0; i < 8; ++i) tile.words[word + turn * step + i * RowTile<Shape>::channel_stride] = words[i];
   }
-  /// What an epilogue reads beside the tile: rows, see Epilogue::beside, of as many turns as a thread has under way at once, and
-  /// a bias for all of them.
+  /// What an epilogue reads beside the tile: rows, see Epilogue::beside, of as many turns as a thread has under way at once.
   static constexpr int ahead = turns < 4 ? turns : 4;
   struct Beside {
     uint4 rows[ahead][2];
-    Eight bias;
   };
 
-  /// Has the others brought to the second-level cache, for which no register waits.
-  __device__ void prefetch(const Epilogue<bf16>& epilogue) const {
-    const Rows<const bf16> beside = epilogue.beside();
-    if (beside.rows == 0) return;
-    const Walk<const bf16> from = walk(beside);
-#pragma unroll
-    for (int turn = ahead; turn < turns; ++turn) {
-#pragma unroll
-      for (int r = 0; r < 2; ++r) {
-        if (row(turn, r) < n) asm volatile("prefetch.global.L2 [%0];" ::"l"(from.at(turn, r)));
-      }
-    }
-  }
   /// Begins to read the first of them.
   __device__ void begin(const Epilogue<bf16>& epilogue, Beside& others) const {
-    others.bias = epilogue.bias_at(0, c, valid);
     const Rows<const bf16> beside = epilogue.beside();
     if (beside.rows == 0) return;
     const Walk<const bf16> from = walk(beside);
@@ -133,7 +128,7 @@ struct RowMover {
     const Walk<bf16> to = walk(epilogue.y);
     const Rows<const bf16> beside = epilogue.beside();
     const Walk<const bf16> from = walk(beside);
-    const bool changes = epilogue.changes(), one_bias = epilogue.bias.rows <= 1;
+    const bool changes = epilogue.changes();
 #pragma unroll 1
     for (int first = 0; first < turns; first += ahead) {
 #pragma unroll
@@ -149,8 +144,8 @@ struct RowMover {
           if (row(turn, r) >= n) break;
           if (changes) {
             const int place = position(row(turn, r));
-            if (!one_bias) others.bias = epilogue.bias_at(place, c, valid);
-            rows[r] = epilogue.values(begin_row + place, c, rows[r], valid, others.bias, others.rows[k][r]);
+            const Eight bias = epilogue.bias_at(place, c, valid);
+            rows[r] = epilogue.values(begin_row + place, c, rows[r], valid, bias, others.rows[k][r]);
           }
           if (to.whole) {
             *reinterpret_cast<uint4*>(to.at(turn, r)) = rows[r];
@@ -170,7 +165,7 @@ struct RowMover {
     for (int turn = 0; turn < turns; turn += batch) {
       uint4 rows[batch][2];
 #pragma unroll
-      for (int k = 0; k < batch; ++k) load(in, turn + k, rows[k]);
+      for (int k = 0; k < batch; ++k) load<true>(in, turn + k, rows[k]);
 #pragma unroll
       for (int k = 0; k < batch; ++k) put(tile, turn + k, rows[k]);
     }
@@ -200,6 +195,17 @@ __device__ inline void fill_row_filters(unsigned* pairs, int thread, Rows<const 
   }
 }
 
+/// Has a slab's rows brought to the second-level cache, whole ones: the blocks of its channels share them.
+template <class Shape>
+__device__ inline void ask_for_slab(const Sequences& sequences, int first_sequence, int tile, int tiles, Rows<const bf16> rows,
+                                    int thread) {
+  if (rows.rows == 0) return;
+  for (int i = tile + thread * tiles; i < slab_sequences * Shape::rows; i += Shape::threads * tiles) {
+    const int s = first_sequence + i / Shape::rows, row = i % Shape::rows;
+    if (s < sequences.sequences && row < sequences.size(s)) ask_for_row(rows.row(sequences.begin(s) + row), rows.width);
+  }
+}
+
 /// Chunks of the longest sequence of a slab.
 __device__ inline int chunks_of_slab(const Sequences& sequences, int first) {
   int longest = sequences.length;
@@ -217,10 +223,11 @@ __device__ inline unsigned transpose_matrix(unsigned words) {
   return result;
 }
 
-/// One channel of 8 sequences: y = T x in place, from the last rows to the first, two chunks of 64 rows at a time if there are:
-/// what is read of x and of the filter serves both. pairs as in fill_pairs; of `chunks` chunks.
+/// One channel of 8 sequences: y = T x in place, plus the bias, from the last rows to the first, two chunks of
+/// 64 rows at a time if there are: what is read of x and of the filter serves both. pairs as in fill_pairs; of `chunks` chunks.
 template <class Shape>
-__device__ inline void toeplitz_channel(const RowTile<Shape>& tile, int channel, const unsigned* pairs, int chunks, int lane) {
+__device__ inline void toeplitz_channel(const RowTile<Shape>& tile, int channel, const unsigned* pairs, int chunks, int lane,
+                                        float bias) {
   constexpr int halves = Shape::chunks == 1 ? 1 : 2, chunk_words = toeplitz_chunk / 2;
   const unsigned* const own = pairs + 16 + lane / 4 - 2 * (lane % 4);
   const unsigned base = shared_address(tile.line(channel, lane % 8)) + static_cast<unsigned>(lane / 8 * 16);
@@ -294,7 +301,7 @@ __device__ inline void toeplitz_channel(const RowTile<Shape>& tile, int channel,
 #pragma unroll
         for (int upper = 0; upper < 2; ++upper) {
           results[(last - halves + 1 + half) * chunk_words + i * 8 + upper * 4] =
-              transpose_matrix(pack(sums[half][i][2 * upper], sums[half][i][2 * upper + 1]));
+              transpose_matrix(pack(sums[half][i][2 * upper] + bias, sums[half][i][2 * upper + 1] + bias));
         }
       }
     }
@@ -315,7 +322,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
   extern __shared__ uint4 toeplitz_memory[];
   const int thread = static_cast<int>(threadIdx.x);
   const int s0 = static_cast<int>(blockIdx.x) / channel_tiles * slab_sequences;
-  const int c0 = static_cast<int>(blockIdx.x) % channel_tiles * Shape::channels;
+  const int own_channels = static_cast<int>(blockIdx.x) % channel_tiles, c0 = own_channels * Shape::channels;
   const RowTile<Shape> tile{reinterpret_cast<unsigned*>(toeplitz_memory)};
   unsigned* const pairs = tile.words + RowTile<Shape>::size;
   const RowMover<Shape, false> mover(sequences, s0, c0, static_cast<int>(x.width), thread);
@@ -324,9 +331,15 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
   const int chunks = chunks_of_slab(sequences, s0);
   typename RowMover<Shape, false>::Beside others;
   __syncthreads();
-  mover.prefetch(epilogue);
+  if constexpr (Shape::chunks > 1) {  // products of one chunk are done too soon to gain by it
+    ask_for_slab<Shape>(sequences, s0, own_channels, channel_tiles, epilogue.beside(), thread);
+  }
+  // A bias of one row joins the sums; the epilogue is left with one of many rows.
+  const Rows<const float> bias = epilogue.bias.rows == 1 ? epilogue.bias : Rows<const float>();
+  if (bias.rows > 0) epilogue.bias = {};
   for (int channel = thread / 32; channel < Shape::channels; channel += Shape::warps) {
-    toeplitz_channel(tile, channel, pairs + channel * Shape::filter_words, chunks, thread % 32);
+    const float own_bias = bias.rows > 0 && c0 + channel < bias.width ? bias(0, c0 + channel) : 0.0f;
+    toeplitz_channel(tile, channel, pairs + channel * Shape::filter_words, chunks, thread % 32, own_bias);
   }
   mover.begin(epilogue, others);
   __syncthreads();

@@ -107,7 +107,7 @@ __global__ void __launch_bounds__(Shape::threads, Shape::blocks)
           own[sums.first_lag(n, lane) + 1] += sums.lags(n).y;
         }
       }
-      if (wants_dx) toeplitz_channel(d, channel, pairs + channel * Shape::filter_words, chunks, lane);
+      if (wants_dx) toeplitz_channel(d, channel, pairs + channel * Shape::filter_words, chunks, lane, 0.0f);
     }
     typename Mover::Beside others;
     if (wants_dx) mover.begin(work.dx, others);

@@ -22,7 +22,7 @@ struct ShortConvolutionTuning {
 };
 struct ChooseShortConvolutionTuning {
   static constexpr ShortConvolutionTuning forward(Index taps, bool gated, std::size_t scalar_bytes) {
-    if (scalar_bytes == 2) return {8, taps <= 4 ? 8 : 4, taps <= 4 && !gated ? 4 : 3};
+    if (scalar_bytes == 2) return {8, taps <= 4 && !gated ? 8 : 4, taps <= 4 ? 4 : 3};
     return {16, 4, taps <= 4 ? 3 : 2};
   }
   /// Taps, their gradients and the window of gradients share the registers.
@@ -32,6 +32,10 @@ struct ChooseShortConvolutionTuning {
     return {8, 8, 2};
   }
 };
+
+/// Rows of a thread's first run that are asked for while the kernel before ends. More of them, or those of later blocks, only
+/// come twice through the second-level cache.
+inline constexpr int short_rows_asked = 4;
 
 /// Most taps that stay in registers.
 inline constexpr Index most_short_taps = 8;
@@ -108,19 +112,33 @@ struct ShortWalk {
   }
 };
 
+/// Asks for rows first .. end - 1, in the block's columns; threads of one walk, packs of N, share them.
+template <int N, class S>
+__device__ void ask_for_rows(const Rows<const S>& rows, std::int32_t first, std::int32_t end) {
+  const Index column = Index{blockIdx.y * blockDim.x} * N, width = min(rows.width - column, Index{blockDim.x} * N);
+  const std::int32_t row = first + static_cast<std::int32_t>(threadIdx.x);
+  if (row < end) ask_for_row(rows.row(row) + column, width);
+}
+
 template <int N>
 __device__ Pack<N> zero_pack() {
   return make_pack<N>([](int) { return 0.0f; });
 }
 
-/// y: every thread makes a run.
+/// y: every thread makes a run. The first `early` blocks may start before the kernel before has ended.
 template <int K, int N, int Run, int Blocks, bool Gated, class S>
-__global__ void __launch_bounds__(row_threads, Blocks) short_convolution_kernel(ShortConvolutionProblem<S> problem, Rows<S> y) {
+__global__ void __launch_bounds__(row_threads, Blocks)
+    short_convolution_kernel(ShortConvolutionProblem<S> problem, Rows<S> y, unsigned early) {
   let_next_start();
   const ShortWalk walk(y.rows, y.width, N, Run);
   if (walk.count == 0) return;
   const S* from = problem.x.row(walk.begin) + walk.column;
   const S* gate_from = Gated ? problem.gate.row(walk.begin) + walk.column : nullptr;
+  if (blockIdx.y * gridDim.x + blockIdx.x < early) {
+    const std::int32_t end = walk.begin + min(walk.count, short_rows_asked);
+    ask_for_rows<N>(problem.x, walk.begin, end);
+    if constexpr (Gated) ask_for_rows<N>(problem.gate, walk.begin, end);
+  }
   wait_for_previous();
   RawPack<N, S> values[Run], gates[Gated ? Run : 1], past[K];
 #pragma unroll
@@ -183,6 +201,15 @@ __global__ void __launch_bounds__(row_threads, Blocks)
   Pack<N> dtaps[K], dbias = zero_pack<N>();
 #pragma unroll
   for (int k = 0; k < K; ++k) dtaps[k] = zero_pack<N>();
+  if (walk.count > 0) {
+    // Of the run that comes first, the last, and of gradients the rows behind that taps reach.
+    const std::int32_t first = walk.begin + (walk.count - 1) / Run * Run + max(Run - short_rows_asked, 0);
+    const std::int32_t end = walk.begin + walk.count;
+    const auto behind = static_cast<std::int32_t>(min(problem.x.rows, Index{end + K - 1}));
+    ask_for_rows<N>(problem.x, first, end);
+    ask_for_rows<N>(gradients.dy, first, behind);
+    if constexpr (Gated) ask_for_rows<N>(problem.gate, first, behind);
+  }
   wait_for_previous();
   if (walk.count > 0) {
     // The walk's last run, which may lack rows at the batch's end: they count as zeros. Pointers are at the row read next, or
@@ -337,9 +364,10 @@ void launch_short_convolution(Context<Cuda>& context, const ShortConvolutionProb
       [&](auto n) {
         constexpr ShortConvolutionTuning tuning = n() == 1 ? wide.narrow() : wide;
         const Index packs = y.width / n();
+        const auto early = static_cast<unsigned>(tuning.blocks * context.limits().multiprocessors);
         launch_following(context, &short_convolution_kernel<K, n(), tuning.rows, tuning.blocks, Gated, S>,
                          "launch of short_convolution", row_grid(ceil_div(y.rows, tuning.rows), packs), row_block(packs), 0,
-                         problem, y);
+                         problem, y, early);
       },
       y, problem.x, problem.taps, problem.bias, problem.gate);
 }
