@@ -37,7 +37,7 @@ __device__ inline void ask_for_row(const T* at, Index count) {
   asm volatile("cp.async.bulk.prefetch.L2.global [%0], %1;" ::"l"(at), "r"(bytes));
 #endif
 }
-/// Does `follow` wait on this device, and do blocks of a cluster exchange? Where this unit's kernels were compiled for it, 9.0 or
+/// Does `follow` wait on this device? Where this unit's kernels were compiled for it, 9.0 or
 /// later; else kernels start in order.
 inline bool follows(const DeviceLimits& limits) {
   bool found = false;
