@@ -161,15 +161,7 @@ __global__ void __launch_bounds__(32 * most_wkv_warps, 1) wkv_kernel(WkvProblem<
     copy(step + wkv_stages);
     exchange_sums<R, most_wkv_warps, false, false>(shared, nullptr, step, block, at.rank, decay, sums, before);
     if (!at.inside || first >= at.size) continue;
-    if (problem.checkpoints.rows > 0 && first % wkv_checkpoint_rows == 0) {
-      float* to = problem.checkpoints.row(problem.checkpoint(at.sequence, first)) + at.column;
-#pragma unroll
-      for (int i = 0; i < N; ++i) {
-        to[i] = before[i].first;
-        to[y.width + i] = before[i].second;
-        to[2 * y.width + i] = before[i].highest;
-      }
-    }
+    problem.keep(at.sequence, first, at.column, before);
 #pragma unroll
     for (int i = 0; i < N; ++i) slice[i].finish(decay[i], before[i]);
     S* to = y.row(at.begin + first) + at.column;

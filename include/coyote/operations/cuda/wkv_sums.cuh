@@ -151,6 +151,18 @@ struct WkvProblem {
     }
     return sequences.begin(s) / wkv_checkpoint_rows + s + chunk;
   }
+  /// Leaves what stands before a row as a checkpoint, if one is wanted there.
+  template <int N>
+  __device__ void keep(std::int32_t s, std::int32_t row, Index column, const WkvSums (&before)[N]) const {
+    if (checkpoints.rows == 0 || row % wkv_checkpoint_rows != 0) return;
+    float* to = checkpoints.row(checkpoint(s, row)) + column;
+#pragma unroll
+    for (int i = 0; i < N; ++i) {
+      to[i] = before[i].first;
+      to[k.width + i] = before[i].second;
+      to[2 * k.width + i] = before[i].highest;
+    }
+  }
 };
 
 /// Which sequence, channels and rows a thread works on.

@@ -205,15 +205,7 @@ __global__ void __launch_bounds__(32 * (most_wkv_warps + 4), 1)
       WkvSums before[N];
 #pragma unroll
       for (int i = 0; i < N; ++i) before[i] = shared.get(step, at.warp, i, WkvFall(slices.decay[i], at.warp * R));
-      if (problem.checkpoints.rows > 0 && first % wkv_checkpoint_rows == 0) {
-        float* state = problem.checkpoints.row(problem.checkpoint(at.sequence, first)) + at.column;
-#pragma unroll
-        for (int i = 0; i < N; ++i) {
-          state[i] = before[i].first;
-          state[y.width + i] = before[i].second;
-          state[2 * y.width + i] = before[i].highest;
-        }
-      }
+      problem.keep(at.sequence, first, at.column, before);
       S* row = to;
       slices.finish(stage, shift, before, min(at.size - first, R), [&](const Pack<N>& outputs) {
         store<N>(row, outputs);
