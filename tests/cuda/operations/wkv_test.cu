@@ -126,7 +126,7 @@ TEST_CASE_TEMPLATE("Wkv at small shapes", S, float, bf16) {
   }
 }
 
-// By itself: racecheck does not follow barriers of which some threads only say that they have come.
+// By itself: racecheck reports races over barriers of which some threads only say that they have come.
 TEST_CASE_TEMPLATE("Wkv of small teams", S, float, bf16) {
   Context context;
   context.poison(true);

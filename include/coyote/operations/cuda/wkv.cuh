@@ -32,7 +32,8 @@ inline Index wkv_checkpoints(const Context<Cuda>&, const Batch& batch) {
   return batch.rows() / cuda::wkv_checkpoint_rows + batch.sequences;
 }
 
-/// See the Reference's wkv. Every row is read once. Floor: k, v and y once; about 30 instructions a number.
+/// See the Reference's wkv. Every row is read from memory once, by one block a sequence and group of channels or by a team of
+/// them. Floor: k, v and y once; about 30 instructions a number.
 template <class S>
 void wkv(Context<Cuda>& context, const Batch& batch, Rows<const float> decay, Rows<const float> bonus, Rows<const S> k,
          Rows<const S> v, Rows<S> y, Rows<float> checkpoints) {
